@@ -1,0 +1,294 @@
+"""Everything that seals, wraps, hashes or draws random numbers. The only importer of nacl and argon2.
+
+Knows no database and no protocol: bytes in, bytes out. libsodium's constructions throughout; BLAKE2b with
+distinct `person` strings separates what is derived from one secret.
+
+Which key opens what:
+
+    return code  ─ BLAKE2b, keyed with the pepper ─▶ root ─▶ look-up id, and the key that wraps the visitor's key
+    e-mail       ─ BLAKE2b, keyed with the pepper ─▶ look-up id
+    password     ─ Argon2id, row salt ────────────▶ root ─▶ the key that wraps the visitor's key
+    token        ─ BLAKE2b ───────────────────────▶ hash in the row, and the key that wraps the visitor's key there
+    visitor's X25519 key ─ crypto_box_seal ───────▶ bodies at rest
+    appliance's key ─ BLAKE2b ────────────────────▶ pepper, outbox key, settings key, form key
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import json
+import re
+import secrets
+import struct
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Final
+
+import argon2.low_level
+import nacl.bindings
+import nacl.exceptions
+from nacl.encoding import RawEncoder
+from nacl.hash import blake2b
+from nacl.public import PrivateKey, PublicKey, SealedBox
+from nacl.secret import Aead
+
+from veilsupport.errors import SealError, SetupError, VisitorError
+from veilsupport.model import Author, Private
+
+PAD_BYTES: Final = 256  # the length of a body shows only in steps of this
+CODE_WORDS: Final = 7  # of 7772: 90 bits, which need no slow hash
+_VERSION: Final = b"\x01"
+_AUTHORS: Final = {Author.VISITOR: b"V", Author.ADMIN: b"A", Author.DESK: b"D"}
+# version, conversation, author, sequence number, bytes of the name
+_HEADER: Final = struct.Struct(">c16scQB")
+
+
+def derive(secret: bytes, person: str, data: bytes = b"") -> bytes:
+    """32 bytes that depend on all three; `person` (at most 16 bytes) separates the uses of one secret."""
+    return blake2b(data, digest_size=32, key=secret, person=person.encode(), encoder=RawEncoder)
+
+
+def random_bytes(count: int) -> bytes:
+    return secrets.token_bytes(count)
+
+
+def same(one: bytes, other: bytes) -> bool:
+    """Equality in constant time."""
+    return secrets.compare_digest(one, other)
+
+
+# ---- the appliance's key ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ApplianceKey:
+    """The one secret that the appliance itself rests on: 32 bytes, from which its working keys come."""
+
+    secret: bytes = field(repr=False)
+    pepper: bytes = field(init=False, repr=False)
+    outbox: bytes = field(init=False, repr=False)
+    settings: bytes = field(init=False, repr=False)
+    forms: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("pepper", "outbox", "settings", "forms"):
+            object.__setattr__(self, name, derive(self.secret, f"veil-{name}"))
+
+    @classmethod
+    def generate(cls) -> ApplianceKey:
+        return cls(random_bytes(32))
+
+    def to_file(self, passphrase: Private | None) -> bytes:
+        """What rests on disk: the key itself, or the key wrapped under Argon2id of the passphrase."""
+        if passphrase is None:
+            return _json({"version": 1, "key": _b64(self.secret)})
+        salt = random_bytes(16)
+        wrapped = wrap(_slow_hash(passphrase, salt, _PASSPHRASE), self.secret, b"appliance")
+        return _json({"version": 1, "salt": _b64(salt), "wrapped": _b64(wrapped)})
+
+    @classmethod
+    def from_file(cls, raw: bytes, passphrase: Private | None) -> ApplianceKey:
+        """SetupError when the file is damaged, the passphrase wrong, or missing where one is needed."""
+        try:
+            stored = json.loads(raw)
+            if "key" in stored:
+                return cls(_unb64(stored["key"]))
+            if passphrase is None:
+                raise SetupError("The appliance's key is protected by a passphrase.", hint="Give the passphrase.")
+            key = _slow_hash(passphrase, _unb64(stored["salt"]), _PASSPHRASE)
+            return cls(unwrap(key, _unb64(stored["wrapped"]), b"appliance"))
+        except SealError:
+            raise SetupError("The passphrase does not open the appliance's key.", hint="Try it again.") from None
+        except (ValueError, KeyError, TypeError):
+            raise SetupError(
+                "The appliance's key file is damaged.",
+                hint="Put back appliance.key from a backup; do not delete it.",
+            ) from None
+
+    @staticmethod
+    def needs_passphrase(raw: bytes) -> bool:
+        return b'"wrapped"' in raw
+
+
+def _json(value: dict[str, object]) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+def _b64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def _unb64(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+# ---- wrapping with a secret key --------------------------------------------------------------------------
+
+
+def wrap(key: bytes, plain: bytes, context: bytes) -> bytes:
+    """XChaCha20-Poly1305 with a random nonce; `context` is authenticated, so a row cannot be put in another's place."""
+    return bytes(Aead(key).encrypt(plain, aad=context))
+
+
+def unwrap(key: bytes, wrapped: bytes, context: bytes) -> bytes:
+    """SealError when key, bytes or context are not the ones it was wrapped with."""
+    try:
+        return Aead(key).decrypt(wrapped, aad=context)
+    except (nacl.exceptions.CryptoError, ValueError):
+        raise SealError("A wrapped value did not open.") from None
+
+
+def wrap_text(key: bytes, text: str, context: bytes) -> bytes:
+    """As `wrap`, padded so that the length shows only in steps of PAD_BYTES."""
+    return wrap(key, nacl.bindings.sodium_pad(text.encode(), PAD_BYTES), context)
+
+
+def unwrap_text(key: bytes, wrapped: bytes, context: bytes) -> str:
+    return nacl.bindings.sodium_unpad(unwrap(key, wrapped, context), PAD_BYTES).decode()
+
+
+# ---- bodies at rest --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A visitor's X25519 pair, 32 bytes each."""
+
+    public: bytes
+    private: bytes = field(repr=False)
+
+
+def new_key_pair() -> KeyPair:
+    private = PrivateKey.generate()
+    return KeyPair(bytes(private.public_key), bytes(private))
+
+
+def seal(public_key: bytes, conversation: bytes, author: Author, seq: int, name: str, body: str) -> bytes:
+    """A body that only the visitor's private key opens (crypto_box_seal), bound to its place in the conversation.
+
+    crypto_box_seal authenticates no sender, so whoever can write to the database could seal a forgery; the
+    binding inside stops bodies that were really written from being moved, swapped or replayed elsewhere.
+    """
+    raw_name = name.encode()[:255]
+    header = _HEADER.pack(_VERSION, conversation, _AUTHORS[author], seq, len(raw_name))
+    padded = nacl.bindings.sodium_pad(header + raw_name + body.encode(), PAD_BYTES)
+    return bytes(SealedBox(PublicKey(public_key)).encrypt(padded))
+
+
+def open_sealed(private_key: bytes, sealed: bytes, conversation: bytes, author: Author, seq: int) -> tuple[str, str]:
+    """(name, body). SealError when it does not open, or opens to another place than this one."""
+    try:
+        padded = SealedBox(PrivateKey(private_key)).decrypt(sealed)
+        plain = nacl.bindings.sodium_unpad(padded, PAD_BYTES)
+        version, *place, name_bytes = _HEADER.unpack_from(plain)
+    except (nacl.exceptions.CryptoError, ValueError, struct.error):
+        raise SealError("A sealed body did not open.") from None
+    if version != _VERSION or place != [conversation, _AUTHORS[author], seq]:
+        raise SealError("A sealed body belongs to another place.")
+    rest = plain[_HEADER.size :]
+    return rest[:name_bytes].decode(errors="replace"), rest[name_bytes:].decode()
+
+
+# ---- return codes, e-mail addresses, tokens --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What a credential proves: the row's look-up id, and the key that wraps the visitor's private key there."""
+
+    lookup: bytes
+    wrapping_key: bytes = field(repr=False)
+
+
+@functools.cache
+def words() -> tuple[str, ...]:
+    """The EFF's large word list, less its four words with a hyphen, which is no letter to the reader of a code."""
+    text = resources.files("veilsupport").joinpath("words.txt").read_text("ascii")
+    return tuple(word for word in text.split() if word.isalpha())
+
+
+def new_code() -> Private:
+    return Private(" ".join(secrets.choice(words()) for _ in range(CODE_WORDS)))
+
+
+def code_root(pepper: bytes, code: Private) -> Root:
+    """Forgiving of case, blanks, dashes, commas and numbering: only the letters count."""
+    plain = unicodedata.normalize("NFKD", code.reveal()).casefold()
+    root = derive(pepper, "veil-code", re.sub(r"[^a-z]", "", plain).encode())
+    return Root(derive(root, "veil-lookup"), derive(root, "veil-wrap"))
+
+
+def email_lookup(pepper: bytes, email: Private) -> bytes:
+    """The address itself is stored nowhere; under an unlocked pepper a guessed one can be confirmed."""
+    return derive(pepper, "veil-email", unicodedata.normalize("NFKC", email.reveal()).strip().casefold().encode())
+
+
+def new_token() -> Private:
+    return Private(base64.urlsafe_b64encode(random_bytes(32)).decode().rstrip("="))
+
+
+def token_from_seed(forms_key: bytes, seed: bytes) -> Private:
+    """The session that a start form leads to: one form, one session, however often it is sent."""
+    return Private(base64.urlsafe_b64encode(derive(forms_key, "veil-start", seed)).decode().rstrip("="))
+
+
+def token_root(token: Private) -> Root:
+    """256 random bits need neither a slow hash nor a key."""
+    raw = token.reveal().encode(errors="replace")[:64]
+    return Root(derive(raw, "veil-token"), derive(raw, "veil-session"))
+
+
+# ---- passwords -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    passes: int
+    memory_kib: int
+
+
+_PASSWORD: Final = _Cost(passes=3, memory_kib=65_536)  # RFC 9106 §4, second recommendation; 0.14 s here
+_PASSPHRASE: Final = _Cost(passes=4, memory_kib=262_144)  # once per start, so it may cost a second
+
+
+def _slow_hash(secret: Private, salt: bytes, cost: _Cost) -> bytes:
+    plain = unicodedata.normalize("NFKC", secret.reveal()).encode(errors="replace")
+    return argon2.low_level.hash_secret_raw(
+        plain, salt, cost.passes, cost.memory_kib, parallelism=1, hash_len=32, type=argon2.low_level.Type.ID
+    )
+
+
+class Passwords:
+    """Argon2id on two threads with a bounded queue: two workers give the most log-ins a second, and each takes
+    64 MiB, so more at once would cost memory and win nothing (facts/speed.md)."""
+
+    WORKERS: Final = 2
+    WAITING_MAX: Final = 128
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(self.WORKERS, thread_name_prefix="argon2")
+        self._waiting = 0
+
+    async def wrapping_key(self, password: Private, salt: bytes) -> bytes:
+        """The key that wraps the visitor's private key. VisitorError (503) when too many wait already."""
+        if self._waiting >= self.WAITING_MAX:
+            raise VisitorError(
+                "Too many people are signing in just now. Please try again in a few seconds.",
+                status=503,
+                code="busy",
+                retry_after_seconds=10,
+            )
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            root = await loop.run_in_executor(self._pool, _slow_hash, password, salt, _PASSWORD)
+        finally:
+            self._waiting -= 1
+        return derive(root, "veil-wrap")
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)

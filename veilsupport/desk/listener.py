@@ -1,0 +1,75 @@
+"""Who is watching a conversation right now: one listener for each open page or socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from types import TracebackType
+from typing import Final
+
+from veilsupport.model import Ended, Event
+
+WAITING_MAX: Final = 256  # events; a reader further behind than this starts anew from the history
+
+
+class Listener:
+    """One open page's view of a conversation. Bounded: a reader too slow gets `Ended` and starts anew."""
+
+    def __init__(self, listeners: Listeners, conversation: bytes) -> None:
+        self._listeners = listeners
+        self._conversation = conversation
+        self._events: asyncio.Queue[Event] = asyncio.Queue(WAITING_MAX)
+
+    async def next(self, timeout_seconds: float) -> Event | None:
+        """The next event; None when nothing happened for that long."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._events.get()
+        except TimeoutError:
+            return None
+
+    def offer(self, event: Event) -> None:
+        try:
+            self._events.put_nowait(event)
+        except asyncio.QueueFull:
+            self._listeners.remove(self._conversation, self)
+            self._events = asyncio.Queue(1)
+            self._events.put_nowait(Ended(burned=False))
+
+    def close(self) -> None:
+        self._listeners.remove(self._conversation, self)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Listeners:
+    """All listeners, by conversation. Used on the loop's thread only."""
+
+    def __init__(self) -> None:
+        self._of: defaultdict[bytes, list[Listener]] = defaultdict(list)
+
+    def add(self, conversation: bytes) -> Listener:
+        listener = Listener(self, conversation)
+        self._of[conversation].append(listener)
+        return listener
+
+    def remove(self, conversation: bytes, listener: Listener) -> None:
+        if listener in self._of.get(conversation, ()):
+            self._of[conversation].remove(listener)
+            if not self._of[conversation]:
+                del self._of[conversation]
+
+    def tell(self, conversation: bytes, event: Event) -> None:
+        for listener in tuple(self._of.get(conversation, ())):
+            listener.offer(event)
+
+    def tell_all(self, event: Event) -> None:
+        for conversation in tuple(self._of):
+            self.tell(conversation, event)
+
+    def __len__(self) -> int:
+        return sum(len(listeners) for listeners in self._of.values())

@@ -1,0 +1,195 @@
+"""The values that the desk and its edges pass to each other. Frozen, and without behaviour.
+
+They know nothing of SQLite, HTTP, XMPP or Tor. Instants are Unix seconds (float) while they travel and whole
+minutes (int) once they rest on disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Final
+
+
+class Private:
+    """A string that must not reach a log: return code, e-mail, password, JID, token, onion key.
+
+    Prints as `·` in str, repr, format and logs; equality and hash work. Only `reveal` gives the value, so a grep
+    for `reveal(` lists every exit.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "·"
+
+    def __format__(self, spec: str) -> str:
+        return "·"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Private) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+
+class Author(StrEnum):
+    """Who speaks in a conversation."""
+
+    VISITOR = "visitor"
+    ADMIN = "admin"
+    DESK = "desk"  # the appliance itself: greeting, "conversation closed"
+
+
+class Progress(IntEnum):
+    """How far a visitor's message has come; it only ever grows."""
+
+    KEPT = 0  # committed to our disk
+    HANDED_OVER = 1  # the XMPP server has taken it (XEP-0198)
+    ON_DEVICE = 2  # an admin's device has it (XEP-0184)
+    READ = 3  # an admin has looked at it (XEP-0333)
+
+
+class Standing(StrEnum):
+    """What state a conversation is in."""
+
+    OPEN = "open"
+    CLOSED = "closed"  # reopens by itself on the next message of either side
+    BLOCKED = "blocked"  # the visitor can read but not send
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """An anonymous person. `id` is 16 random bytes and also names their one conversation."""
+
+    id: bytes
+    public_key: bytes  # X25519, 32 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A visitor's signed-in browser, opened with its token for the length of one request."""
+
+    token_hash: bytes
+    visitor: Visitor
+    private_key: bytes = field(repr=False)  # X25519, 32 bytes; lives only as long as this value
+    pending_code: Private | None  # the return code, until the visitor says that it is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The thread between one visitor and the desk; exists from the first message on."""
+
+    id: bytes  # the visitor's id
+    alias: str  # what the admins call it: heron-42
+    standing: Standing
+    last_seq: int
+    last_minute: int  # Unix minutes
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One utterance, opened. `seq` counts from 1 within its conversation and gives the order."""
+
+    conversation: bytes
+    seq: int
+    author: Author
+    name: str  # an admin's public name; empty for the others
+    body: str
+    minute: int  # Unix minutes
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Someone who answers. `address` is a bare JID, which only the XMPP edge understands."""
+
+    name: str  # the public name: all a visitor ever sees of an admin
+    address: Private
+
+
+class DeliveryKind(StrEnum):
+    """What the XMPP edge shall make of a delivery."""
+
+    MESSAGE = "message"  # a visitor's words
+    NOTICE = "notice"  # the desk speaks to the admin: answers to commands, echoes, news
+    RETRACT = "retract"  # ask the admin's client to remove an earlier stanza
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One stanza due to one admin. The stanza id is our own and stays the same over every attempt."""
+
+    stanza_id: str
+    admin: Admin
+    kind: DeliveryKind
+    alias: str  # empty for a notice that belongs to no conversation
+    body: str  # for RETRACT: the stanza id to be retracted
+    created_minute: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Identifies one incoming stanza, so that it takes effect once however often it arrives.
+
+    `key` is the archive's id of the stanza where there is one (XEP-0359 stanza-id by our own server), else
+    sender and stanza id. `archive` and `position` move the catch-up cursor in the same transaction; both are
+    None when the stanza is in no archive.
+    """
+
+    key: str
+    archive: str | None = None
+    position: str | None = None
+
+
+# What a conversation's open pages are told, in the order in which it happened.
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A new message stands in the conversation."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """Visitor's message `seq` has come further."""
+
+    seq: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class StandingChanged:
+    """The conversation was opened, closed or blocked."""
+
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class LineChanged:
+    """The line to the admins (the XMPP connection) came up or went down."""
+
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Nothing follows: the conversation was burned, or this session was ended, or the desk stops."""
+
+    burned: bool
+
+
+Event = Said | Progressed | StandingChanged | LineChanged | Ended
+
+BODY_MAX_CHARACTERS: Final = 4000

@@ -1,0 +1,353 @@
+"""SQLite: what is kept, and nothing about what it means. The only importer of sqlite3.
+
+Every public method is one transaction. Writes are coroutines that wait for the writer thread's group commit
+(writer.py) and return when the disk has them; reads run at once on the caller's thread through a read-only
+connection and see all that was answered for. `schema.sql` is the document of the tables.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from veilsupport.errors import SetupError
+from veilsupport.model import Author, Conversation, DeliveryKind, Progress, Standing
+from veilsupport.store import rows
+from veilsupport.store.values import (
+    Kept,
+    Moved,
+    NewCredential,
+    NewDelivery,
+    NewMessage,
+    NewSession,
+    NewVisitor,
+    StoredCredential,
+    StoredDelivery,
+    StoredMessage,
+    StoredSession,
+    Taken,
+)
+from veilsupport.store.writer import Db, Writer
+
+__all__ = [
+    "Kept",
+    "Moved",
+    "NewCredential",
+    "NewDelivery",
+    "NewMessage",
+    "NewSession",
+    "NewVisitor",
+    "Store",
+    "StoredCredential",
+    "StoredDelivery",
+    "StoredMessage",
+    "StoredSession",
+    "Taken",
+]
+
+T = TypeVar("T")
+
+REFUSAL_PAUSE_MINUTES: Final = (1, 2, 4, 8, 16, 32, 60)
+
+
+class Store:
+    """The open database. Made and closed once; reads belong to the thread that made it."""
+
+    def __init__(self, path: Path) -> None:
+        """SetupError when it cannot be opened, or was written by a newer version."""
+        try:
+            path.touch(mode=0o600)
+            self._writer = Writer(path)
+            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        except (sqlite3.Error, OSError) as error:
+            raise SetupError(
+                "The database cannot be opened.",
+                hint=f"Look at the data directory and its disk ({type(error).__name__}).",
+            ) from None
+        self._writer.start()
+
+    def close(self) -> None:
+        """Finish what waits and close. Writes after this raise StoreError."""
+        self._writer.close()
+        self._db.close()
+
+    # ---- visitors --------------------------------------------------------------------------------------------
+
+    async def add_visitor(
+        self, new: NewVisitor, *, minute: int, first: NewMessage | None = None, aliases: Iterable[str] = ()
+    ) -> Kept | None:
+        """A visitor, a way back and a session, and the first message if there is one.
+
+        Duplicate: the session is there already (the same start form), or somebody has that credential.
+        """
+
+        def work(db: Db) -> Kept | None:
+            rows.insert_visitor(db, new, minute)
+            return rows.add_message(db, new.id, first, minute, aliases) if first else None
+
+        return await self._write(work)
+
+    async def add_session(self, visitor: bytes, session: NewSession, *, minute: int) -> None:
+        """NotFound: the visitor is gone."""
+        await self._write(lambda db: rows.insert_session(db, session, visitor, minute))
+
+    async def forget_code(self, token_hash: bytes) -> None:
+        """The visitor has kept the return code: every session of theirs drops it."""
+        sql = "UPDATE session SET sealed_code = NULL WHERE visitor = (SELECT visitor FROM session WHERE token_hash = ?)"
+        await self._write(lambda db: db.execute(sql, (token_hash,)), scrub=True)
+
+    async def end_session(self, token_hash: bytes) -> None:
+        sql = "DELETE FROM session WHERE token_hash = ?"
+        await self._write(lambda db: db.execute(sql, (token_hash,)), scrub=True)
+
+    async def burn(
+        self,
+        visitor: bytes,
+        *,
+        minute: int,
+        retract: Callable[[str, bytes], NewDelivery],
+        notices: Sequence[NewDelivery] = (),
+        taken: Taken | None = None,
+    ) -> None:
+        """Erase a visitor and all that hangs on them; queue a retraction for each stanza that left us."""
+
+        def work(db: Db) -> None:
+            rows.take(db, taken, minute)
+            sql = "SELECT stanza_id, admin FROM delivery WHERE conversation = ? AND state <> 'due' ORDER BY n"
+            out = db.execute(sql, (visitor,)).fetchall()
+            db.execute("DELETE FROM visitor WHERE id = ?", (visitor,))
+            rows.insert_notices(db, [*(retract(*row) for row in out), *notices], minute)
+
+        await self._write(work, scrub=True)
+
+    # ---- messages --------------------------------------------------------------------------------------------
+
+    async def add_message(
+        self,
+        conversation: bytes,
+        new: NewMessage,
+        *,
+        minute: int,
+        aliases: Iterable[str] = (),
+        taken: Taken | None = None,
+    ) -> Kept:
+        """Message and deliveries, together. The first one makes the conversation; a closed one reopens.
+
+        NotFound: the visitor is gone. Duplicate: `taken` took effect before.
+        """
+
+        def work(db: Db) -> Kept:
+            rows.take(db, taken, minute)
+            return rows.add_message(db, conversation, new, minute, aliases)
+
+        return await self._write(work)
+
+    async def set_standing(
+        self,
+        conversation: bytes,
+        standing: Standing,
+        *,
+        minute: int,
+        notices: Sequence[NewDelivery] = (),
+        taken: Taken | None = None,
+    ) -> None:
+        """Duplicate: `taken` took effect before."""
+
+        def work(db: Db) -> None:
+            rows.take(db, taken, minute)
+            db.execute("UPDATE conversation SET standing = ? WHERE id = ?", (standing, conversation))
+            rows.insert_notices(db, notices, minute)
+
+        await self._write(work)
+
+    # ---- deliveries ------------------------------------------------------------------------------------------
+
+    async def queue(self, notices: Sequence[NewDelivery], *, minute: int, taken: Taken | None = None) -> None:
+        """Notices that belong to no conversation; or nothing but the fact that `taken` was taken."""
+
+        def work(db: Db) -> None:
+            rows.take(db, taken, minute)
+            rows.insert_notices(db, notices, minute)
+
+        await self._write(work)
+
+    async def mark_sent(self, stanza_ids: Collection[str], *, minute: int) -> None:
+        values = [(minute, stanza_id) for stanza_id in stanza_ids]
+        sql = "UPDATE delivery SET state = 'sent', sent_minute = ? WHERE stanza_id = ? AND state = 'due'"
+        await self._write(lambda db: db.executemany(sql, values))
+
+    async def mark_acked(self, stanza_ids: Collection[str]) -> list[Moved]:
+        """The server has them: their sealed bodies go, and so do whole notices and retractions."""
+
+        def work(db: Db) -> list[Moved]:
+            return rows.advance(db, rows.to_advance(db, stanza_ids), Progress.HANDED_OVER)
+
+        return await self._write(work)
+
+    async def mark_arrived(self, stanza_id: str, admin: bytes) -> list[Moved]:
+        def work(db: Db) -> list[Moved]:
+            return rows.advance(db, rows.to_advance(db, [stanza_id], admin), Progress.ON_DEVICE)
+
+        return await self._write(work)
+
+    async def mark_read(self, stanza_id: str, admin: bytes) -> list[Moved]:
+        """That one and all that the same admin's server got before it (XEP-0333 §5)."""
+
+        def work(db: Db) -> list[Moved]:
+            found = rows.to_advance(db, [stanza_id], admin)
+            if not found:
+                return []
+            sql = (
+                "SELECT n, kind, conversation, seq FROM delivery"
+                " WHERE admin = ? AND n < ? AND state IN ('acked', 'arrived') ORDER BY n"
+            )
+            earlier = db.execute(sql, (admin, found[0][0])).fetchall()
+            return rows.advance(db, [*earlier, *found], Progress.READ)
+
+        return await self._write(work)
+
+    async def mark_refused(self, stanza_id: str, *, minute: int) -> None:
+        """Due again after a pause that grows with each refusal. Without effect once its body is erased."""
+
+        def work(db: Db) -> None:
+            sql = "SELECT refusals FROM delivery WHERE stanza_id = ? AND sealed IS NOT NULL"
+            row = db.execute(sql, (stanza_id,)).fetchone()
+            if row:
+                pause = REFUSAL_PAUSE_MINUTES[min(row[0], len(REFUSAL_PAUSE_MINUTES) - 1)]
+                sql = "UPDATE delivery SET state = 'due', due_minute = ?, refusals = refusals + 1 WHERE stanza_id = ?"
+                db.execute(sql, (minute + pause, stanza_id))
+
+        await self._write(work)
+
+    async def requeue(self, *, kept: Collection[str]) -> int:
+        """All that were sent and not acknowledged, but for `kept`, are due again."""
+
+        def work(db: Db) -> int:
+            sent = db.execute("SELECT stanza_id FROM delivery WHERE state = 'sent'").fetchall()
+            lost = [row for row in sent if row[0] not in kept]
+            db.executemany("UPDATE delivery SET state = 'due' WHERE stanza_id = ?", lost)
+            return len(lost)
+
+        return await self._write(work)
+
+    async def replace_deliveries(
+        self, gone: Collection[str], made: Sequence[tuple[NewDelivery, bytes | None, int | None]], *, minute: int
+    ) -> None:
+        """Put (delivery, conversation, sequence number) each in the place of those that are gone."""
+
+        def work(db: Db) -> None:
+            db.executemany("DELETE FROM delivery WHERE stanza_id = ?", [(stanza_id,) for stanza_id in gone])
+            for delivery, conversation, seq in made:
+                rows.insert_delivery(db, delivery, conversation, seq, minute)
+
+        await self._write(work)
+
+    async def start_position(self, archive: bytes, position: str, *, minute: int) -> None:
+        await self._write(lambda db: rows.move_cursor(db, archive, position, minute))
+
+    async def set_setting(self, name: str, value: bytes) -> None:
+        sql = "INSERT OR REPLACE INTO setting VALUES (?, ?)"
+        await self._write(lambda db: db.execute(sql, (name, value)), scrub=True)
+
+    # ---- reads -----------------------------------------------------------------------------------------------
+
+    def session(self, token_hash: bytes) -> StoredSession | None:
+        sql = (
+            "SELECT v.id, v.public_key, s.wrapped_key, s.sealed_code"
+            " FROM session s JOIN visitor v ON v.id = s.visitor WHERE s.token_hash = ?"
+        )
+        row = self._one(sql, token_hash)
+        return StoredSession(*row) if row else None
+
+    def credential(self, lookup: bytes) -> StoredCredential | None:
+        sql = (
+            "SELECT v.id, v.public_key, c.salt, c.wrapped_key"
+            " FROM credential c JOIN visitor v ON v.id = c.visitor WHERE c.lookup = ?"
+        )
+        row = self._one(sql, lookup)
+        return StoredCredential(*row) if row else None
+
+    def conversation(self, visitor: bytes) -> Conversation | None:
+        return rows.conversation(self._db, visitor)
+
+    def conversation_called(self, alias: str) -> tuple[Conversation, bytes] | None:
+        """The conversation, and the public key of its visitor."""
+        sql = (
+            "SELECT c.id, c.alias, c.standing, c.last_seq, c.last_minute, v.public_key"
+            " FROM conversation c JOIN visitor v ON v.id = c.id WHERE c.alias = ?"
+        )
+        row = self._one(sql, alias)
+        return (rows.as_conversation(row), row[5]) if row else None
+
+    def conversations(self, standing: Standing, *, limit: int) -> list[Conversation]:
+        """Those of one standing, newest first."""
+        sql = (
+            "SELECT id, alias, standing, last_seq, last_minute FROM conversation"
+            " WHERE standing = ? ORDER BY last_minute DESC, id LIMIT ?"
+        )
+        return [rows.as_conversation(row) for row in self._db.execute(sql, (standing, limit))]
+
+    def count_conversations(self, standing: Standing) -> int:
+        return int(self._one("SELECT count(*) FROM conversation WHERE standing = ?", standing)[0])
+
+    def messages(self, conversation: bytes, *, before: int | None, limit: int) -> list[StoredMessage]:
+        """The newest `limit` before sequence number `before`, oldest first."""
+        sql = (
+            "SELECT seq, author, progress, minute, sealed FROM message"
+            " WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+        )
+        found = self._db.execute(sql, (conversation, before or 2**62, limit)).fetchall()
+        return [StoredMessage(row[0], Author(row[1]), Progress(row[2]), *row[3:]) for row in reversed(found)]
+
+    def due(self, *, minute: int, limit: int) -> list[StoredDelivery]:
+        """Oldest first."""
+        return self._deliveries("d.state = 'due' AND d.due_minute <= ? ORDER BY d.n LIMIT ?", minute, limit)
+
+    def strays(self, admins: Collection[bytes]) -> list[tuple[StoredDelivery, bool]]:
+        """What is not acknowledged and due to none of these; and whether one of these has the same message."""
+        marks = ", ".join("?" * len(admins))
+        has = f"SELECT 1 FROM delivery WHERE conversation = ? AND seq = ? AND admin IN ({marks})"  # noqa: S608 - only ?
+        strays = self._deliveries(f"d.state IN ('due', 'sent') AND d.admin NOT IN ({marks}) ORDER BY d.n", *admins)
+        return [(each, self._one(has, each.conversation, each.seq, *admins) is not None) for each in strays]
+
+    def unacknowledged(self) -> list[tuple[str, int]]:
+        """(stanza id, minute of its last attempt), oldest first."""
+        return self._db.execute(
+            "SELECT stanza_id, sent_minute FROM delivery WHERE state = 'sent' ORDER BY n"
+        ).fetchall()
+
+    def backlog(self) -> int:
+        """How many deliveries the XMPP server has not acknowledged yet."""
+        return int(self._one("SELECT count(*) FROM delivery WHERE state IN ('due', 'sent')")[0])
+
+    def alias_of_stanza(self, stanza_id: str) -> str | None:
+        sql = "SELECT c.alias FROM delivery d JOIN conversation c ON c.id = d.conversation WHERE d.stanza_id = ?"
+        row = self._one(sql, stanza_id)
+        return row[0] if row else None
+
+    def position(self, archive: bytes) -> tuple[str, int] | None:
+        """(the archive's id of the last stanza taken, in which minute)."""
+        row = self._one("SELECT position, minute FROM cursor WHERE archive = ?", archive)
+        return (row[0], row[1]) if row else None
+
+    def setting(self, name: str) -> bytes | None:
+        row = self._one("SELECT value FROM setting WHERE name = ?", name)
+        return row[0] if row else None
+
+    # ---- within ----------------------------------------------------------------------------------------------
+
+    async def _write(self, work: Callable[[Db], T], *, scrub: bool = False) -> T:
+        return await self._writer.write(work, scrub=scrub)
+
+    def _one(self, sql: str, *values: object) -> Any:
+        return self._db.execute(sql, values).fetchone()
+
+    def _deliveries(self, where: str, *values: object) -> list[StoredDelivery]:
+        sql = (
+            "SELECT d.stanza_id, d.admin, d.kind, coalesce(c.alias, ''), d.conversation, d.seq, d.made_minute, d.sealed"  # noqa: S608
+            f" FROM delivery d LEFT JOIN conversation c ON c.id = d.conversation WHERE {where}"
+        )
+        found: Iterable[Any] = self._db.execute(sql, values)
+        return [StoredDelivery(row[0], row[1], DeliveryKind(row[2]), *row[3:]) for row in found]

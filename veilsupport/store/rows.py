@@ -1,0 +1,131 @@
+"""The statements that more than one transaction needs. Each runs inside the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from veilsupport.errors import Duplicate, NotFound
+from veilsupport.model import Conversation, DeliveryKind, Progress, Standing
+from veilsupport.store.values import Kept, Moved, NewDelivery, NewMessage, NewSession, NewVisitor, Taken
+from veilsupport.store.writer import Db
+
+_RANK: Final = "CASE state WHEN 'acked' THEN 1 WHEN 'arrived' THEN 2 WHEN 'read' THEN 3 ELSE 0 END"
+_STATE_OF: Final = {Progress.HANDED_OVER: "acked", Progress.ON_DEVICE: "arrived", Progress.READ: "read"}
+
+
+def as_conversation(row: Any) -> Conversation:
+    return Conversation(row[0], row[1], Standing(row[2]), row[3], row[4])
+
+
+def conversation(db: Db, visitor: bytes) -> Conversation | None:
+    sql = "SELECT id, alias, standing, last_seq, last_minute FROM conversation WHERE id = ?"
+    row = db.execute(sql, (visitor,)).fetchone()
+    return as_conversation(row) if row else None
+
+
+def insert_visitor(db: Db, new: NewVisitor, minute: int) -> None:
+    """Duplicate: the session or the credential is there already."""
+    if db.execute("SELECT 1 FROM session WHERE token_hash = ?", (new.session.token_hash,)).fetchone():
+        raise Duplicate("That session exists.")
+    db.execute("INSERT INTO visitor VALUES (?, ?, ?)", (new.id, new.public_key, minute))
+    way = new.credential
+    values = (way.lookup, way.kind, new.id, way.salt, way.wrapped_key)
+    if not db.execute("INSERT OR IGNORE INTO credential VALUES (?, ?, ?, ?, ?)", values).rowcount:
+        raise Duplicate("That credential exists.")
+    insert_session(db, new.session, new.id, minute)
+
+
+def insert_session(db: Db, session: NewSession, visitor: bytes, minute: int) -> None:
+    """NotFound: the visitor is gone."""
+    if not db.execute("SELECT 1 FROM visitor WHERE id = ?", (visitor,)).fetchone():
+        raise NotFound("That visitor is gone.")
+    values = (session.token_hash, visitor, session.wrapped_key, session.sealed_code, minute)
+    db.execute("INSERT INTO session VALUES (?, ?, ?, ?, ?)", values)
+
+
+def insert_delivery(db: Db, new: NewDelivery, conversation: bytes | None, seq: int | None, minute: int) -> None:
+    db.execute(
+        "INSERT INTO delivery (stanza_id, admin, kind, conversation, seq, state,"
+        " made_minute, due_minute, refusals, sealed) VALUES (?, ?, ?, ?, ?, 'due', ?, 0, 0, ?)",
+        (new.stanza_id, new.admin, new.kind, conversation, seq, minute, new.sealed),
+    )
+
+
+def insert_notices(db: Db, notices: Iterable[NewDelivery], minute: int) -> None:
+    """Deliveries that belong to no conversation."""
+    for delivery in notices:
+        insert_delivery(db, delivery, None, None, minute)
+
+
+def take(db: Db, taken: Taken | None, minute: int) -> None:
+    """Note that an incoming stanza takes effect in this transaction. Duplicate: it did before."""
+    if taken is None:
+        return
+    if not db.execute("INSERT OR IGNORE INTO inbox VALUES (?, ?)", (taken.key, minute)).rowcount:
+        raise Duplicate("That stanza was taken before.")
+    if taken.archive is not None and taken.position is not None:
+        move_cursor(db, taken.archive, taken.position, minute)
+
+
+def move_cursor(db: Db, archive: bytes, position: str, minute: int) -> None:
+    db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)", (archive, position, minute))
+
+
+def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: Iterable[str]) -> Kept:
+    """Append to a conversation, making it with the first free alias when it is not there yet."""
+    before = conversation(db, visitor) or _new_conversation(db, visitor, minute, aliases)
+    if new.once is not None:
+        row = db.execute("SELECT seq FROM posted WHERE conversation = ? AND once = ?", (visitor, new.once)).fetchone()
+        if row:
+            return Kept(before, row[0], again=True)
+        db.execute("INSERT INTO posted VALUES (?, ?, ?)", (visitor, new.once, before.last_seq + 1))
+    seq = before.last_seq + 1
+    standing = Standing.OPEN if before.standing is Standing.CLOSED else before.standing
+    db.execute(
+        "UPDATE conversation SET last_seq = ?, last_minute = ?, standing = ? WHERE id = ?",
+        (seq, minute, standing, visitor),
+    )
+    row = (visitor, seq, new.author, Progress.KEPT, minute, new.seal(seq))
+    db.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", row)
+    for delivery in new.deliveries:
+        insert_delivery(db, delivery, visitor, seq if delivery.kind is DeliveryKind.MESSAGE else None, minute)
+    return Kept(
+        Conversation(visitor, before.alias, standing, seq, minute), seq, reopened=standing is not before.standing
+    )
+
+
+def _new_conversation(db: Db, visitor: bytes, minute: int, aliases: Iterable[str]) -> Conversation:
+    if not db.execute("SELECT 1 FROM visitor WHERE id = ?", (visitor,)).fetchone():
+        raise NotFound("That visitor is gone.")
+    for alias in aliases:
+        values = (visitor, alias, Standing.OPEN, 0, minute)
+        if db.execute("INSERT OR IGNORE INTO conversation VALUES (?, ?, ?, ?, ?)", values).rowcount:
+            return Conversation(visitor, alias, Standing.OPEN, 0, minute)
+    raise NotFound("No alias is free.")
+
+
+def to_advance(db: Db, stanza_ids: Iterable[str], admin: bytes | None = None) -> list[Any]:
+    """(n, kind, conversation, seq) of each that exists and, if an admin is named, is theirs."""
+    sql = "SELECT n, kind, conversation, seq FROM delivery WHERE stanza_id = ?1 AND (?2 IS NULL OR admin = ?2)"
+    rows = (db.execute(sql, (stanza_id, admin)).fetchone() for stanza_id in stanza_ids)
+    return [row for row in rows if row]
+
+
+def advance(db: Db, rows: Iterable[Any], progress: Progress) -> list[Moved]:
+    """Deliveries have come so far: erase their bodies, and tell which messages came further by it.
+
+    Notices and retractions have nobody waiting for their progress; they go altogether.
+    """
+    moved = []
+    state = _STATE_OF[progress]
+    for n, kind, conversation_id, seq in rows:
+        if kind != DeliveryKind.MESSAGE:
+            db.execute("DELETE FROM delivery WHERE n = ?", (n,))
+            continue
+        sql = f"UPDATE delivery SET state = ?, sealed = NULL WHERE n = ? AND {_RANK} <= ?"  # noqa: S608 - a constant of ours
+        db.execute(sql, (state, n, progress))
+        sql = "UPDATE message SET progress = ?3 WHERE conversation = ?1 AND seq = ?2 AND progress < ?3"
+        if db.execute(sql, (conversation_id, seq, progress)).rowcount:
+            moved.append(Moved(conversation_id, seq, progress))
+    return moved

@@ -1,0 +1,154 @@
+"""Group commit: one thread that takes everything that is waiting into one transaction.
+
+With a commit for each message a disk that takes 5 ms to sync stalls everything; with one for all that waits,
+the same disk carries thousands of messages a second, and the loop stays free. Each write runs in a
+savepoint of its own, so that one failure spoils no other, and is answered after the commit is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from veilsupport.errors import SetupError, StoreError
+
+SCHEMA_VERSION: Final = 1
+BATCH_MAX: Final = 512
+WAITING_MAX: Final = 20_000  # writes that may wait; beyond, new ones are refused instead of buffered
+
+Db = sqlite3.Connection
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Write:
+    work: Callable[[Db], Any]
+    scrub: bool  # afterwards no trace of what was deleted may stay in the write-ahead log
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Writer(threading.Thread):
+    """Takes waiting writes into one transaction, commits, and then resolves them in order."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(name="store-writer", daemon=True)
+        self._db = connect(path)
+        upgrade(self._db)
+        self._queue: queue.Queue[_Write | None] = queue.Queue(WAITING_MAX)
+
+    async def write(self, work: Callable[[Db], T], *, scrub: bool = False) -> T:
+        loop = asyncio.get_running_loop()
+        item = _Write(work, scrub, loop, loop.create_future())
+        if not self.is_alive():
+            raise StoreError("The store is closed.")
+        try:
+            self._queue.put_nowait(item)
+        except queue.Full:
+            raise StoreError("Too many writes are waiting.") from None
+        result: T = await item.done
+        return result
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self.join()
+        self._db.close()
+
+    def run(self) -> None:
+        while True:
+            batch = self._take()
+            work = [item for item in batch if item is not None]
+            if work:
+                self._commit(work)
+                self._resolve(work)
+            if len(work) < len(batch):
+                return
+
+    def _take(self) -> list[_Write | None]:
+        batch = [self._queue.get()]
+        with contextlib.suppress(queue.Empty):
+            while batch[-1] is not None and len(batch) < BATCH_MAX:
+                batch.append(self._queue.get_nowait())
+        return batch
+
+    def _commit(self, batch: Sequence[_Write]) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for item in batch:
+                self._attempt(item)
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            for item in batch:
+                item.error = item.error or StoreError("The disk did not take it.")
+            return
+        if any(item.scrub and not item.error for item in batch):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _attempt(self, item: _Write) -> None:
+        """One write in its savepoint. A full disk may have rolled back everything: that is the batch's failure."""
+        self._db.execute("SAVEPOINT one")
+        try:
+            item.result = item.work(self._db)
+        except Exception as error:  # kept for the waiter, who raises it where it belongs
+            if isinstance(error, sqlite3.OperationalError) or not self._db.in_transaction:
+                raise
+            item.error = error
+            self._db.execute("ROLLBACK TO one")
+        self._db.execute("RELEASE one")
+
+    @staticmethod
+    def _resolve(batch: Sequence[_Write]) -> None:
+        def tell() -> None:
+            for item in batch:
+                if item.done.done():
+                    continue
+                if item.error is not None:
+                    item.done.set_exception(item.error)
+                else:
+                    item.done.set_result(item.result)
+
+        with contextlib.suppress(RuntimeError):  # the loop has closed; nobody waits any more
+            batch[0].loop.call_soon_threadsafe(tell)
+
+
+def connect(path: Path) -> Db:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "secure_delete=ON",
+        "foreign_keys=ON",
+        "temp_store=MEMORY",
+        "trusted_schema=OFF",
+        "journal_size_limit=0",
+    ):
+        db.execute(f"PRAGMA {pragma}")
+    return db
+
+
+def upgrade(db: Db) -> None:
+    """Bring an empty or older database to SCHEMA_VERSION; each step is a transaction of its own."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise SetupError(
+            "The database was written by a newer VeilSupport.",
+            hint="Run that newer version; nothing was changed.",
+        )
+    package = resources.files("veilsupport")
+    if version == 0:
+        db.executescript(f"BEGIN;\n{package.joinpath('schema.sql').read_text('utf-8')}\nCOMMIT;")
+        return
+    for number in range(version + 1, SCHEMA_VERSION + 1):
+        db.executescript(package.joinpath(f"migrations/{number:04}.sql").read_text("utf-8"))
