@@ -96,11 +96,11 @@ class ApplianceKey:
         try:
             stored = json.loads(raw)
             if "key" in stored:
-                return cls(_unb64(stored["key"]))
+                return cls(_unb64(stored["key"], 32))
+            salt, wrapped = _unb64(stored["salt"], 16), _unb64(stored["wrapped"])
             if passphrase is None:
                 raise SetupError("The appliance's key is protected by a passphrase.", hint="Give the passphrase.")
-            key = _slow_hash(passphrase, _unb64(stored["salt"]), _PASSPHRASE)
-            return cls(unwrap(key, _unb64(stored["wrapped"]), b"appliance"))
+            return cls(unwrap(_slow_hash(passphrase, salt, _PASSPHRASE), wrapped, b"appliance"))
         except SealError:
             raise SetupError("The passphrase does not open the appliance's key.", hint="Try it again.") from None
         except (ValueError, KeyError, TypeError):
@@ -122,8 +122,11 @@ def _b64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
-def _unb64(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
+def _unb64(text: str, length: int | None = None) -> bytes:
+    raw = base64.b64decode(text, validate=True)
+    if length is not None and len(raw) != length:
+        raise ValueError("wrong length")
+    return raw
 
 
 # ---- wrapping with a secret key --------------------------------------------------------------------------

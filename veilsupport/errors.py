@@ -5,6 +5,8 @@ reach pages, phones, terminals and logs. Each edge translates these in one place
 `VeilError` is a bug and ends the process.
 """
 
+from collections.abc import Sequence
+
 
 class VeilError(Exception):
     """The common ancestor; never raised itself."""
@@ -68,3 +70,11 @@ class Duplicate(VeilError):
 
 class NotFound(VeilError):
     """No such row: never existed, or is gone."""
+
+
+class SetupErrors(SetupError):
+    """Several at once, so that the operator mends them in one go."""
+
+    def __init__(self, problems: Sequence[SetupError]) -> None:
+        super().__init__(problems[0].message, hint=problems[0].hint)
+        self.problems = tuple(problems)

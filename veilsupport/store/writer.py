@@ -44,7 +44,6 @@ class Writer(threading.Thread):
     def __init__(self, path: Path) -> None:
         super().__init__(name="store-writer", daemon=True)
         self._db = connect(path)
-        upgrade(self._db)
         self._queue: queue.Queue[_Write | None] = queue.Queue(WAITING_MAX)
 
     async def write(self, work: Callable[[Db], T], *, scrub: bool = False) -> T:
@@ -124,7 +123,14 @@ class Writer(threading.Thread):
 
 
 def connect(path: Path) -> Db:
+    """The database at `path`, at SCHEMA_VERSION. SetupError, and nothing changed, when it is of a newer one."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        db.close()
+        raise SetupError(
+            "The database was written by a newer VeilSupport.", hint="Run that newer version; nothing was changed."
+        )
     for pragma in (
         "journal_mode=WAL",
         "synchronous=FULL",
@@ -135,17 +141,12 @@ def connect(path: Path) -> Db:
         "journal_size_limit=0",
     ):
         db.execute(f"PRAGMA {pragma}")
+    _upgrade(db, version)
     return db
 
 
-def upgrade(db: Db) -> None:
+def _upgrade(db: Db, version: int) -> None:
     """Bring an empty or older database to SCHEMA_VERSION; each step is a transaction of its own."""
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
-        raise SetupError(
-            "The database was written by a newer VeilSupport.",
-            hint="Run that newer version; nothing was changed.",
-        )
     package = resources.files("veilsupport")
     if version == 0:
         db.executescript(f"BEGIN;\n{package.joinpath('schema.sql').read_text('utf-8')}\nCOMMIT;")

@@ -1,0 +1,119 @@
+"""config by itself: what is right comes back, and everything that is wrong is named at once."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veilsupport import config
+from veilsupport.config import Config
+from veilsupport.errors import SetupError, SetupErrors
+
+WHOLE = """
+[desk]
+name = "Night line"
+greeting = "Hello."
+
+[xmpp]
+jid = "Desk@Chat.example"
+host = "chatxyz.onion"
+port = 5223
+tls = "direct"
+certificate = "any"
+
+[[admin]]
+jid = "ada@chat.example"
+name = "Ada"
+
+[tor]
+executable = "/usr/bin/tor"
+lines = ["UseBridges 1"]
+
+[web]
+port = 8081
+"""
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(SetupError) as wrong:
+        config.parse(text)
+    found = wrong.value.problems if isinstance(wrong.value, SetupErrors) else (wrong.value,)
+    assert all(each.hint for each in found)
+    return [f"{each.message} {each.hint}" for each in found]
+
+
+def test_a_whole_file_is_read() -> None:
+    read = config.parse(WHOLE)
+    assert read.xmpp is not None
+    assert (read.xmpp.jid, read.xmpp.address, read.xmpp.port) == ("desk@chat.example", "chatxyz.onion", 5223)
+    assert (read.admin[0].name, read.tor.lines, read.web.port) == ("Ada", ("UseBridges 1",), 8081)
+
+
+def test_no_file_means_all_defaults(tmp_path: Path) -> None:
+    assert config.load(tmp_path) == Config()
+    assert Config().xmpp is None
+
+
+def test_host_is_the_domain_when_left_out() -> None:
+    read = config.parse('[xmpp]\njid = "desk@chat.example"')
+    assert read.xmpp is not None
+    assert read.xmpp.address == "chat.example"
+
+
+def test_everything_wrong_is_named_at_once_with_a_hint() -> None:
+    found = problems('[xmpp]\njid = "nobody"\nprt = 1\nport = 70000\n[dsk]\n[[admin]]\njid = "a@b"\n[web]\nport = "80"')
+    assert len(found) == 6
+    text = "\n".join(found)
+    for part in ("xmpp.jid", "Did you mean port?", "xmpp.port", "Did you mean desk?", "admin.1.name", "web.port"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("[xmpp\n", "line 1"),
+        ('[xmpp]\njid = "a@b.example"\ntls = "none"', "onion"),
+        ('[xmpp]\njid = "a@b.example"\ncertificate = "any"', "onion"),
+        ('[xmpp]\njid = "a@b.example"\ncertificate = "12:34"', "fingerprint"),
+        ('[xmpp]\njid = "a@b.example"\n[[admin]]\njid = "A@b.example"\nname = "A"', "own account"),
+        ('[[admin]]\njid = "a@b"\nname = "A"\n[[admin]]\njid = "c@d"\nname = "A"', "name of their own"),
+        ('[tor]\nlines = ["a\\nb"]', "one torrc line"),
+        ('[[admin]]\njid = "a@b/phone"\nname = "A"', "without a resource"),
+    ],
+)
+def test_each_mistake_has_its_words(text: str, part: str) -> None:
+    assert part in "\n".join(problems(text))
+
+
+def test_values_are_not_repeated() -> None:
+    assert "hunter2" not in "\n".join(problems('[xmpp]\njid = "hunter2"\npassword = "hunter2"'))
+
+
+def test_what_is_saved_is_read_again_and_is_ours_alone(tmp_path: Path) -> None:
+    config.save(tmp_path, config.parse(WHOLE))
+    assert config.load(tmp_path) == config.parse(WHOLE)
+    assert stat.S_IMODE((tmp_path / config.FILE_NAME).stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [config.FILE_NAME]
+
+
+@given(st.text())
+def test_no_text_does_anything_but_parse_or_be_refused(text: str) -> None:
+    try:
+        config.parse(text)
+    except SetupError as error:
+        assert error.hint
+
+
+def test_fingerprint_is_taken_in_any_usual_spelling() -> None:
+    digits = "0123456789abcdef" * 4
+    colons = ":".join(digits[i : i + 2] for i in range(0, 64, 2)).upper()
+    assert (
+        config.certificate_rule(digits)
+        == config.certificate_rule(colons)
+        == config.certificate_rule(f"sha256:{digits}")
+        == digits
+    )

@@ -1,0 +1,79 @@
+"""Who may import whom: the table of design.md, held for every import in the package, function bodies included."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "veilsupport"
+CORE = {"errors", "model"}
+LEAVES = {"config", "log", "resources", "socks"}
+ALLOWED = {
+    "errors": set[str](),
+    "model": {"errors"},
+    "crypto": CORE,
+    "limits": CORE,
+    "store": CORE,
+    "commands": CORE,
+    "desk": CORE | {"crypto", "limits", "store", "commands"},
+    "resources": set[str](),
+    "log": CORE,
+    "config": CORE,
+    "socks": CORE,
+    "directory": CORE | {"crypto", "config"},
+    "web": CORE | LEAVES | {"desk", "limits"},
+    "xmpp": CORE | LEAVES | {"desk", "commands"},
+    "tor": CORE | LEAVES,
+    "app": CORE | LEAVES | {"crypto", "limits", "store", "desk", "directory", "web", "xmpp", "tor"},
+    "terminal": CORE | {"tor", "xmpp"},
+    "cli": CORE | LEAVES | {"app", "directory", "terminal"},
+}
+# Who alone may import what from outside: the one place to look when a library changes.
+ONLY = {
+    "nacl": {"crypto"},
+    "argon2": {"crypto"},
+    "sqlite3": {"store"},
+    "stem": {"tor"},
+    "slixmpp": {"xmpp"},
+    "python_socks": {"socks"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
+    "jinja2": {"web"},
+    "pydantic": {"config"},
+    "click": {"cli"},
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Dotted names that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_import_is_in_the_table(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        assert not [name for name in imports_of(path) if name.startswith("veilsupport")]
+        return
+    ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("veilsupport.")}
+    rooms = {name for name in ours if not name.startswith("__")} & {p.stem for p in PACKAGE.iterdir()}
+    assert rooms - {room} <= ALLOWED[room], f"{room} may not import {rooms - {room} - ALLOWED[room]}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_each_library_has_one_importer(path: Path) -> None:
+    for name in imports_of(path):
+        library = name.split(".")[0]
+        assert room_of(path) in ONLY.get(library, {room_of(path)}), f"{library} is imported by {path}"

@@ -1,0 +1,424 @@
+"""store by itself: one transaction each, one failure spoils no other, and nothing stays of what was erased."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from veilsupport.errors import Duplicate, NotFound, SetupError, StoreError
+from veilsupport.model import Author, DeliveryKind, Progress, Standing
+from veilsupport.store import (
+    NewCredential,
+    NewDelivery,
+    NewMessage,
+    NewSession,
+    NewVisitor,
+    Store,
+    StoredMessage,
+    Taken,
+)
+
+ADA = b"A" * 32
+BERT = b"B" * 32
+
+
+def opened(directory: Path) -> Store:
+    return Store(directory / "veilsupport.sqlite")
+
+
+def visitor(number: int, *, lookup: bytes | None = None, token: bytes | None = None) -> NewVisitor:
+    unique = number.to_bytes(4, "big")
+    credential = NewCredential(lookup or unique * 8, "code", None, b"wrapped")
+    return NewVisitor(unique * 4, b"p" * 32, credential, NewSession(token or unique * 8, b"wrapped", b"code"))
+
+
+def message(
+    text: bytes = b"hello",
+    *,
+    author: Author = Author.VISITOR,
+    once: bytes | None = None,
+    deliveries: tuple[NewDelivery, ...] = (),
+) -> NewMessage:
+    return NewMessage(author, lambda seq: text + b"#%d" % seq, deliveries, once)
+
+
+def delivery(stanza_id: str, admin: bytes = ADA, kind: DeliveryKind = DeliveryKind.MESSAGE) -> NewDelivery:
+    return NewDelivery(stanza_id, admin, kind, b"sealed " + stanza_id.encode())
+
+
+async def added(store: Store, number: int = 1, alias: str = "heron-42", *stanza_ids: str) -> bytes:
+    """A visitor with a first message, due to Ada under these stanza ids."""
+    new = visitor(number)
+    first = message(deliveries=tuple(delivery(stanza_id) for stanza_id in stanza_ids))
+    await store.add_visitor(new, minute=1, first=first, aliases=iter([alias]))
+    return new.id
+
+
+def sealed(messages: list[StoredMessage]) -> list[bytes]:
+    return [each.sealed for each in messages]
+
+
+def test_first_message_makes_visitor_conversation_and_delivery_at_once(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store, 1, "heron-42", "s1")
+        conversation = store.conversation(id)
+        assert conversation is not None
+        assert (conversation.alias, conversation.standing, conversation.last_seq) == ("heron-42", Standing.OPEN, 1)
+        assert sealed(store.messages(id, before=None, limit=9)) == [b"hello#1"]
+        assert [(due.stanza_id, due.alias, due.seq) for due in store.due(minute=1, limit=9)] == [("s1", "heron-42", 1)]
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_a_taken_alias_is_passed_over(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        await added(store, 1, "heron-42")
+        kept = await store.add_visitor(visitor(2), minute=1, first=message(), aliases=iter(["heron-42", "fox-7"]))
+        assert kept is not None
+        assert kept.conversation.alias == "fox-7"
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_one_failing_write_spoils_no_other_of_its_batch(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store)
+        writes = [
+            store.add_message(id, message(b"one"), minute=2),
+            store.add_message(b"nobody" * 2 + b"four", message(b"lost"), minute=2),
+            store.add_visitor(visitor(1), minute=2),
+            store.add_message(id, message(b"two"), minute=2),
+        ]
+        results = await asyncio.gather(*writes, return_exceptions=True)
+        assert [type(result).__name__ for result in results] == ["Kept", "NotFound", "Duplicate", "Kept"]
+        assert sealed(store.messages(id, before=None, limit=9)) == [b"hello#1", b"one#2", b"two#3"]
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_a_bug_in_one_write_reaches_its_own_waiter_only(tmp_path: Path) -> None:
+    def broken(seq: int) -> bytes:
+        raise ZeroDivisionError
+
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store)
+        bad = store.add_message(id, NewMessage(Author.VISITOR, broken, ()), minute=1)
+        good = store.add_message(id, message(b"fine"), minute=1)
+        results = await asyncio.gather(bad, good, return_exceptions=True)
+        assert isinstance(results[0], ZeroDivisionError)
+        assert sealed(store.messages(id, before=None, limit=9)) == [b"hello#1", b"fine#2"]
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_same_once_posts_once(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store)
+        first = await store.add_message(id, message(b"x", once=b"n", deliveries=(delivery("s1"),)), minute=1)
+        again = await store.add_message(id, message(b"x", once=b"n", deliveries=(delivery("s2"),)), minute=1)
+        assert (first.seq, first.again) == (2, False)
+        assert (again.seq, again.again) == (2, True)
+        assert [due.stanza_id for due in store.due(minute=1, limit=9)] == ["s1"]
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_same_stanza_takes_effect_once_and_moves_the_cursor(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store)
+        taken = Taken(b"key", b"archive", "archive-id-7")
+        await store.add_message(id, message(b"answer", author=Author.ADMIN), minute=5, taken=taken)
+        with pytest.raises(Duplicate):
+            await store.add_message(id, message(b"answer", author=Author.ADMIN), minute=6, taken=taken)
+        with pytest.raises(Duplicate):
+            await store.queue((), minute=6, taken=taken)
+        assert len(store.messages(id, before=None, limit=9)) == 2
+        assert store.position(b"archive") == ("archive-id-7", 5)
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_delivery_goes_from_due_to_read_and_forgets_its_body(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store, 1, "heron-42", "s1")
+        await store.mark_sent(["s1"], minute=3)
+        assert store.due(minute=3, limit=9) == []
+        assert store.unacknowledged() == [("s1", 3)]
+        assert [step.progress for step in await store.mark_acked(["s1"])] == [Progress.HANDED_OVER]
+        assert (store.unacknowledged(), store.backlog()) == ([], 0)
+        assert b"sealed s1" not in (tmp_path / "veilsupport.sqlite").read_bytes()
+        assert await store.mark_arrived("s1", BERT) == []
+        assert [step.progress for step in await store.mark_arrived("s1", ADA)] == [Progress.ON_DEVICE]
+        assert [step.progress for step in await store.mark_read("s1", ADA)] == [Progress.READ]
+        assert await store.mark_acked(["s1"]) == []  # never back
+        assert store.messages(id, before=None, limit=1)[0].progress is Progress.READ
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_reading_one_reads_all_before_it_but_nothing_after(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store, 1, "heron-42", "s1")
+        for number in (2, 3):
+            await store.add_message(id, message(deliveries=(delivery(f"s{number}"),)), minute=1)
+        await store.mark_sent(["s1", "s2", "s3"], minute=1)
+        await store.mark_acked(["s1", "s2", "s3"])
+        await store.mark_read("s2", ADA)
+        progress = [each.progress for each in store.messages(id, before=None, limit=9)]
+        assert progress == [Progress.READ, Progress.READ, Progress.HANDED_OVER]
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_lost_deliveries_are_due_again_in_order(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store, 1, "heron-42", "s1")
+        for number in (2, 3, 4):
+            await store.add_message(id, message(deliveries=(delivery(f"s{number}"),)), minute=1)
+        await store.mark_sent(["s1", "s2", "s3"], minute=1)
+        assert await store.requeue(kept={"s2"}) == 2
+        assert [due.stanza_id for due in store.due(minute=1, limit=9)] == ["s1", "s3", "s4"]
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_refused_delivery_waits_longer_each_time(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        await added(store, 1, "heron-42", "s1")
+        minute, pauses = 100, []
+        for _ in range(9):
+            await store.mark_sent(["s1"], minute=minute)
+            await store.mark_refused("s1", minute=minute)
+            pause = next(wait for wait in range(100) if store.due(minute=minute + wait, limit=1))
+            pauses.append(pause)
+            minute += pause
+        assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_burning_leaves_nothing_in_any_file(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store, 1, "zebra-977", "s1")
+        await store.add_message(id, message(b"MARK" * 40, deliveries=(delivery("MARKs2"),)), minute=1)
+        await store.mark_sent(["s1"], minute=1)
+        await store.burn(
+            id, minute=2, retract=lambda stanza, admin: delivery(f"r-{stanza}", admin, DeliveryKind.RETRACT)
+        )
+        assert [(due.stanza_id, due.kind) for due in store.due(minute=2, limit=9)] == [("r-s1", DeliveryKind.RETRACT)]
+        assert store.session(visitor(1).session.token_hash) is None
+        for file in tmp_path.iterdir():
+            assert b"MARK" not in file.read_bytes(), file
+            assert b"zebra-977" not in file.read_bytes(), file
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_history_pages_backwards_without_gap(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store)
+        await asyncio.gather(*(store.add_message(id, message(), minute=1) for _ in range(24)))
+        seen: list[int] = []
+        before = None
+        while page := store.messages(id, before=before, limit=7):
+            seen = [each.seq for each in page] + seen
+            before = page[0].seq
+        assert seen == list(range(1, 26))
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_full_disk_refuses_the_write_and_keeps_what_was(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store)
+        store._writer._db.execute("PRAGMA max_page_count = 60")
+        with pytest.raises(StoreError):
+            await store.add_message(id, message(b"x" * 300_000), minute=1)
+        store._writer._db.execute("PRAGMA max_page_count = 100000")
+        assert (await store.add_message(id, message(b"later"), minute=1)).seq > 1
+        assert store.messages(id, before=2, limit=1)[0].sealed == b"hello#1"
+        store.close()
+        assert sqlite3.connect(tmp_path / "veilsupport.sqlite").execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+    asyncio.run(go())
+
+
+def test_what_was_answered_for_survives_kill_9(tmp_path: Path) -> None:
+    """A process that is killed in full flight: every message it was told is kept, is there."""
+    program = """
+import asyncio, sys
+from pathlib import Path
+from tests.test_store import added, message, opened
+async def go():
+    store = opened(Path(sys.argv[1]))
+    id = await added(store)
+    async def write(n):
+        kept = await store.add_message(id, message(b"m%d" % n), minute=1)
+        print(kept.seq, flush=True)
+    await asyncio.gather(*(write(n) for n in range(100_000)))
+asyncio.run(go())
+"""
+    child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    promised = {int(child.stdout.readline()) for _ in range(300)}
+    child.kill()
+    promised |= {int(line) for line in child.stdout.read().splitlines() if line.endswith(("0", "5"))}
+    child.wait()
+    child.stdout.close()
+
+    async def look() -> None:
+        store = opened(tmp_path)
+        there = {each.seq for each in store.messages(visitor(1).id, before=None, limit=200_000)}
+        assert promised <= there
+        assert there == set(range(1, len(there) + 1))
+        store.close()
+
+    asyncio.run(look())
+
+
+def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "veilsupport.sqlite"
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(SetupError, match="newer"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "veilsupport.sqlite"
+    path.write_bytes(b"not a database, but long enough to look like one" * 20)
+    with pytest.raises(SetupError):
+        Store(path)
+
+
+def test_only_we_can_read_the_database(tmp_path: Path) -> None:
+    os.umask(0o022)
+    store = opened(tmp_path)
+    for file in tmp_path.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    store.close()
+
+
+def test_writes_after_closing_are_refused(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.close()
+    with pytest.raises(StoreError):
+        asyncio.run(store.add_message(b"x" * 16, message(), minute=1))
+
+
+def test_message_to_a_burned_visitor_is_refused(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store)
+        await store.burn(id, minute=1, retract=delivery)
+        with pytest.raises(NotFound):
+            await store.add_message(id, message(), minute=1)
+        with pytest.raises(NotFound):
+            await store.add_session(id, NewSession(b"t" * 32, b"w", None), minute=1)
+        store.close()
+
+    asyncio.run(go())
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("say"), st.integers(0, 2), st.integers(0, 5)),
+        st.tuples(st.just("close"), st.integers(0, 2), st.just(0)),
+        st.tuples(st.just("burn"), st.integers(0, 2), st.just(0)),
+        st.tuples(st.just("send"), st.integers(0, 9), st.just(0)),
+        st.tuples(st.just("ack"), st.integers(0, 9), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps)
+def test_store_behaves_as_a_dict_would(
+    tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[str, int, int]]
+) -> None:
+    """Random histories against the simplest thing that could be right."""
+
+    async def go() -> None:
+        store = opened(tmp_path_factory.mktemp("model"))
+        talk: dict[int, list[bytes]] = {}
+        once: dict[int, set[int]] = {}
+        outbox: dict[str, str] = {}
+        owner: dict[str, int] = {}
+        for who in range(3):
+            await store.add_visitor(visitor(who), minute=1)
+        burned: set[int] = set()
+        for step, (act, a, b) in enumerate(plan):
+            id = visitor(a).id
+            if act == "say" and a not in burned:
+                stanza = f"s{step}"
+                new = message(b"%d" % b, once=b"%d" % b, deliveries=(delivery(stanza),))
+                await store.add_message(id, new, minute=1, aliases=iter([f"fox-{a}"]))
+                if b not in once.setdefault(a, set()):
+                    once[a].add(b)
+                    talk.setdefault(a, []).append(b"%d#%d" % (b, len(talk.get(a, [])) + 1))
+                    outbox[stanza], owner[stanza] = "due", a
+            elif act == "close":
+                await store.set_standing(id, Standing.CLOSED, minute=1)
+            elif act == "burn":
+                await store.burn(id, minute=1, retract=lambda stanza, admin: delivery("r" + stanza, admin))
+                for stanza in [each for each, whose in owner.items() if whose == a]:
+                    if outbox.pop(stanza) != "due":
+                        outbox["r" + stanza] = "due"
+                    del owner[stanza]
+                talk.pop(a, None)
+                burned.add(a)
+            elif act in ("send", "ack") and len(outbox) > a:
+                stanza = list(outbox)[a]
+                if act == "send":
+                    await store.mark_sent([stanza], minute=1)
+                    outbox[stanza] = "sent" if outbox[stanza] == "due" else outbox[stanza]
+                else:
+                    await store.mark_acked([stanza])
+                    outbox[stanza] = "acked"
+        for who in range(3):
+            assert sealed(store.messages(visitor(who).id, before=None, limit=99)) == talk.get(who, [])
+        assert [each.stanza_id for each in store.due(minute=1, limit=99)] == [
+            s for s, at in outbox.items() if at == "due"
+        ]
+        assert [s for s, _ in store.unacknowledged()] == [s for s, at in outbox.items() if at == "sent"]
+        store.close()
+
+    asyncio.run(go())

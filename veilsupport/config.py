@@ -1,0 +1,213 @@
+"""The operator's settings: one small TOML file in the data directory, checked whole.
+
+Every unknown key and every bad value is named at once, each with a hint. Knows what is allowed, not what it is
+for. The XMPP password is not here: it rests in the database, under the appliance's key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import tomli_w
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from veilsupport.errors import SetupError, SetupErrors
+
+FILE_NAME: Final = "veilsupport.toml"
+_HEAD: Final = '# VeilSupport\'s settings; README.md, "Configuration", says what each one does.\n\n'
+_BARE_JID: Final = re.compile(r"[^\s@/\"&'<>:]+@[^\s@/\"&'<>:]+")  # RFC 7622 §3.3.1, loosely
+
+
+def bare_jid(value: str) -> str:
+    """A bare JID, in lower case (RFC 7622 compares so). ValueError: it has another shape."""
+    value = value.strip()
+    if len(value) > 512 or not _BARE_JID.fullmatch(value):
+        raise ValueError("Write it as name@server, without a resource.")
+    return value.casefold()
+
+
+def certificate_rule(value: str) -> str:
+    """`verify`, `any`, or a SHA-256 fingerprint, which comes back as 64 hexadecimal digits."""
+    if value in ("verify", "any"):
+        return value
+    digits = value.removeprefix("sha256:").replace(":", "").replace(" ", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ValueError('Write "verify", "any" (onion addresses only), or the SHA-256 fingerprint.')
+    return digits
+
+
+def public_name(value: str) -> str:
+    value = value.strip()
+    if not value or len(value) > 40 or not value.isprintable():
+        raise ValueError("Write 1 to 40 ordinary characters.")
+    return value
+
+
+def torrc_line(value: str) -> str:
+    if "\n" in value or "\r" in value or not value.strip():
+        raise ValueError("Write one torrc line in each string.")
+    return value
+
+
+Jid = Annotated[str, AfterValidator(bare_jid)]
+PublicName = Annotated[str, AfterValidator(public_name)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DeskSettings(_Section):
+    """What visitors read."""
+
+    name: PublicName = "Support"
+    greeting: Annotated[str, Field(max_length=1000)] = "Write to us. You do not have to say who you are."
+
+
+class XmppSettings(_Section):
+    """The account through which the desk speaks to the admins."""
+
+    jid: Jid
+    host: str = ""  # empty: the JID's domain
+    port: Port = 5222
+    tls: Literal["starttls", "direct", "none"] = "starttls"
+    certificate: Annotated[str, AfterValidator(certificate_rule)] = "verify"
+
+    @property
+    def address(self) -> str:
+        return self.host or self.jid.partition("@")[2]
+
+    @model_validator(mode="after")
+    def _onions_only(self) -> XmppSettings:
+        private = self.address.endswith(".onion") or self.address in ("127.0.0.1", "::1")
+        if not private and (self.tls == "none" or self.certificate == "any"):
+            raise ValueError(
+                'tls = "none" and certificate = "any" are for onion addresses, which are identities themselves.'
+            )
+        return self
+
+
+class AdminSettings(_Section):
+    """Someone who answers."""
+
+    jid: Jid
+    name: PublicName  # all a visitor ever sees of them
+
+
+class TorSettings(_Section):
+    executable: str = "tor"
+    lines: tuple[Annotated[str, AfterValidator(torrc_line)], ...] = ()  # for torrc, such as bridges
+
+
+class WebSettings(_Section):
+    port: Port = 8080  # on 127.0.0.1, with --no-tor only
+
+
+class Config(_Section):
+    """The whole file. Every section may be left out."""
+
+    desk: DeskSettings = DeskSettings()
+    xmpp: XmppSettings | None = None
+    admin: tuple[AdminSettings, ...] = ()
+    tor: TorSettings = TorSettings()
+    web: WebSettings = WebSettings()
+
+    @model_validator(mode="after")
+    def _distinct_admins(self) -> Config:
+        for values in ([each.jid for each in self.admin], [each.name for each in self.admin]):
+            if len(set(values)) < len(values):
+                raise ValueError("Every admin needs a JID and a name of their own.")
+        if self.xmpp and self.xmpp.jid in {each.jid for each in self.admin}:
+            raise ValueError("The desk's own account cannot be an admin too; give it an account of its own.")
+        return self
+
+
+def load(directory: Path) -> Config:
+    """The settings of that data directory; all defaults when there is no file. SetupErrors names all that is wrong."""
+    path = directory / FILE_NAME
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return Config()
+    except (OSError, UnicodeDecodeError):
+        raise SetupError(f"{FILE_NAME} cannot be read.", hint="Look at its permissions; it must be UTF-8.") from None
+    return parse(text)
+
+
+def parse(text: str) -> Config:
+    """SetupErrors as above."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r"\(at .*\)$", str(error))
+        raise SetupError(
+            f"{FILE_NAME} is not valid TOML {where[0] if where else ''}".rstrip() + ".",
+            hint="Look for a missing quote, bracket or equals sign there.",
+        ) from None
+    return check(_tupled(values))
+
+
+def check(values: dict[str, Any]) -> Config:
+    """SetupErrors names all that is wrong with them."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise SetupErrors([_problem(each) for each in error.errors(include_url=False)]) from None
+
+
+def save(directory: Path, config: Config) -> None:
+    """Write the file so that it is whole or not there (0600)."""
+    values = config.model_dump(mode="json", exclude_defaults=True)
+    write_private(directory / FILE_NAME, (_HEAD + tomli_w.dumps(values)).encode())
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """A file only we can read, in one step: written beside, synced, renamed."""
+    beside = path.with_name(path.name + ".new")
+    with beside.open("wb") as file:
+        beside.chmod(0o600)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def _tupled(value: Any) -> Any:
+    """TOML's arrays as tuples, which strict validation takes for frozen fields."""
+    if isinstance(value, dict):
+        return {key: _tupled(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return tuple(_tupled(each) for each in value)
+    return value
+
+
+def _problem(error: Any) -> SetupError:
+    """One thing that is wrong, by the name of its key; the value itself is not repeated."""
+    where = ".".join(str(step + 1) if isinstance(step, int) else step for step in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}."
+        return SetupError(f"{FILE_NAME}: there is no setting {where}.", hint=hint)
+    if error["type"] == "missing":
+        return SetupError(f"{FILE_NAME}: {where} is missing.", hint="Add it, or run: veilsupport setup")
+    hint = error["msg"].removeprefix("Value error, ")
+    return SetupError(f"{FILE_NAME}: {where or 'the file'} is not right.", hint=hint)
+
+
+def _known_keys(path: tuple[str | int, ...]) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {
+        "": Config,
+        "desk": DeskSettings,
+        "xmpp": XmppSettings,
+        "admin": AdminSettings,
+        "tor": TorSettings,
+        "web": WebSettings,
+    }
+    return list(sections[str(path[0]) if path else ""].model_fields)
