@@ -1,0 +1,208 @@
+"""Our own tor, supervised: started, followed while it connects, checked from outside, started again, ended.
+
+stem's launcher does not fit (facts/tor.md): it cannot set the environment, feeds the torrc through stdin, so
+that the first SIGHUP kills tor, and closes tor's output. So the process is asyncio's (child.py), and stem has
+the control port (control.py).
+
+tor cannot outlive us: the control connection owns it, and before that is up tor watches our process id.
+Whenever tor ends by itself, or that connection breaks, it is started again with the same key and address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from veilsupport.errors import SetupError, Unavailable
+from veilsupport.socks import SocksProxy
+from veilsupport.tor.child import Child, find_executable, launch, locked, set_within
+from veilsupport.tor.control import Control
+from veilsupport.tor.onion import TorSettings, check_reachable, prepare_directories, read_address
+from veilsupport.tor.state import (
+    STALLED,
+    ControlLost,
+    DescriptorUploaded,
+    Liveness,
+    News,
+    TorPhase,
+    TorState,
+    after,
+    checked_badly,
+    checked_well,
+    restarting,
+    starting,
+)
+
+logger = logging.getLogger("veilsupport.tor")
+
+_CONTROL_SECONDS: Final = 30  # for the control port to answer after the start
+_UPLOAD_SECONDS: Final = 60  # for the first descriptor upload, before we check anyway
+_RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0)  # after that many failed self-checks
+_SETTLED_SECONDS: Final = 60  # a tor that lived as long is restarted without back-off
+_FIRST_DELAY_SECONDS: Final = 0.2
+_LONGEST_DELAY_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Life:
+    """One tor from its start to its end."""
+
+    child: Child
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    bootstrapped: asyncio.Event = field(default_factory=asyncio.Event)
+    check_now: asyncio.Event = field(default_factory=asyncio.Event)
+    directories: set[str] = field(default_factory=set)  # fingerprints of those that hold our descriptor
+
+
+class TorDaemon:
+    """Runs tor for as long as `run` runs. Does not know who uses the address it gives."""
+
+    def __init__(self, settings: TorSettings, *, on_change: Callable[[TorState], None]) -> None:
+        """`on_change` is called on the event loop with every new state."""
+        self.state = TorState()
+        self.socks = SocksProxy(settings.socks_socket)
+        self._settings = settings
+        self._on_change = on_change
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set; tor has ended on return. Expected trouble stays inside and is told in `state`.
+
+        Raises SetupError when tor cannot be started as it is configured.
+        """
+        try:
+            prepare_directories(self._settings)
+            async with locked(self._settings, stop, on_wait=self._note_leftover) as lock_fd:
+                await self._supervise(lock_fd, stop)
+        except SetupError as error:
+            self._become(replace(self.state, phase=TorPhase.FAILED, summary=error.message))
+            raise
+        self._become(TorState(address=self.state.address, restarts=self.state.restarts))
+
+    async def _supervise(self, lock_fd: int, stop: asyncio.Event) -> None:
+        executable = await find_executable(self._settings)
+        delay = _FIRST_DELAY_SECONDS
+        while not stop.is_set():
+            started_at = time.monotonic()
+            self._become(starting(self.state))
+            life = _Life(await launch(self._settings, executable, lock_fd=lock_fd))
+            await self._live(life, stop)
+            if stop.is_set():
+                return
+            if self.state.restarts == 0:
+                life.child.raise_if_misconfigured()
+            logger.warning("tor ended; it is started again")
+            self._become(restarting(self.state, life.child.why_ended()))
+            await set_within(stop, delay)
+            settled = time.monotonic() - started_at > _SETTLED_SECONDS
+            delay = _FIRST_DELAY_SECONDS if settled else min(delay * 2, _LONGEST_DELAY_SECONDS)
+
+    async def _live(self, life: _Life, stop: asyncio.Event) -> None:
+        """From the started tor to its end: by itself, because we lost control of it, or by `stop`."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(life.child.read_complaints())  # this and the next end with tor
+            tasks.create_task(_watch_exit(life))
+            attendant = tasks.create_task(self._attend(life))
+            stopper = tasks.create_task(_relay(stop, life.over))
+            try:
+                await life.over.wait()
+            finally:
+                stopper.cancel()
+                attendant.cancel()
+                await life.child.end()
+
+    async def _attend(self, life: _Life) -> None:
+        """Take control, let tor dial, and check for ever that we can be reached."""
+        control = None
+        try:
+            control = await Control.connect(self._settings.control_socket, timeout_seconds=_CONTROL_SECONDS)
+            self._become(replace(self.state, address=read_address(self._settings)))
+            await control.listen(lambda news: self._hear(life, news))
+            await control.release_network()
+            await self._bootstrap(life)
+            await set_within(life.check_now, _UPLOAD_SECONDS)
+            await self._check_for_ever(life)
+        except Unavailable:
+            logger.warning("tor cannot be controlled")
+            life.over.set()
+        finally:
+            if control is not None:
+                await control.close()
+
+    def _hear(self, life: _Life, news: News) -> None:
+        if life.over.is_set():
+            return
+        self._become(after(self.state, news))
+        if self.state.phase is TorPhase.PUBLISHING:
+            life.bootstrapped.set()
+        match news:
+            case ControlLost():
+                life.over.set()
+            case DescriptorUploaded(address, directory) if address == self.state.address:
+                self._count_upload(life, directory)
+            case Liveness(up=True) if self.state.phase is TorPhase.UNREACHABLE:
+                life.check_now.set()
+
+    def _count_upload(self, life: _Life, directory: str) -> None:
+        life.directories.add(directory)
+        self._become(replace(self.state, descriptors_uploaded=len(life.directories)))
+        if len(life.directories) == 1 or self.state.phase is TorPhase.UNREACHABLE:
+            life.check_now.set()
+
+    async def _bootstrap(self, life: _Life) -> None:
+        """Until tor is connected, however long that takes; says so when nothing moves."""
+        while not life.bootstrapped.is_set():
+            before = self.state.progress
+            if await set_within(life.bootstrapped, self._settings.stall_seconds):
+                break
+            if self.state.progress == before and self.state.trouble is None:
+                self._become(replace(self.state, trouble=STALLED))
+        logger.info("tor is connected to the Tor network")
+
+    async def _check_for_ever(self, life: _Life) -> None:
+        failures = 0
+        while True:
+            life.check_now.clear()
+            trouble = await self._trouble_reaching_us()
+            if trouble is None:
+                failures = 0
+                self._become(checked_well(self.state, now=time.time()))
+                pause = self._settings.check_seconds * secrets.SystemRandom().uniform(0.75, 1.25)
+            else:
+                failures += 1
+                self._become(checked_badly(self.state, trouble, failures=failures, now=time.time()))
+                pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1]
+            await set_within(life.check_now, pause)
+
+    async def _trouble_reaching_us(self) -> str | None:
+        assert self.state.address is not None
+        try:
+            await check_reachable(self.socks, self.state.address, self._settings.check_path)
+        except Unavailable as error:
+            return error.message
+        return None
+
+    def _note_leftover(self) -> None:
+        self._become(replace(self.state, summary="waiting for an earlier tor to end"))
+
+    def _become(self, state: TorState) -> None:
+        before, self.state = self.state, state
+        if state == before:
+            return
+        if state.phase is not before.phase and state.phase in {TorPhase.REACHABLE, TorPhase.UNREACHABLE}:
+            logger.info("the onion service is %s", state.phase.value)
+        self._on_change(state)
+
+
+async def _watch_exit(life: _Life) -> None:
+    await life.child.process.wait()
+    life.over.set()
+
+
+async def _relay(source: asyncio.Event, target: asyncio.Event) -> None:
+    await source.wait()
+    target.set()

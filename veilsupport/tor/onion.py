@@ -1,0 +1,199 @@
+"""The onion service: its settings, its torrc, its address, and the self-check that alone proves it reachable.
+
+Knows tor's options and where its files lie; does not know how tor is started and watched (daemon.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from veilsupport.errors import SetupError, Unavailable
+from veilsupport.socks import SocksProxy, dial
+
+_SOCKET_PATH_MAX_BYTES: Final = 107  # struct sockaddr_un: 108 with the closing NUL
+_ADDRESS: Final = re.compile(r"[a-z2-7]{56}\.onion")  # rend-spec-v3 §6
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] 2\d\d[ \r]")
+
+
+@dataclass(frozen=True, slots=True)
+class TorSettings:
+    """What tor needs to know. Everything of tor's lies under `directory`, which is ours alone (0700).
+
+    directory/torrc        written anew at every start
+    directory/lock         held from before the start until tor has ended
+    directory/run/         control and SOCKS sockets, control cookie
+    directory/data/        tor's own state and caches; may be deleted while tor is off
+    directory/onion/       the onion service's secret key and address; losing it loses the address
+    """
+
+    directory: Path
+    web_socket: Path  # where the web server listens; must lie in a directory that is ours alone
+    executable: str = "tor"  # a name looked up in PATH and /usr/sbin, or a path
+    torrc_lines: tuple[str, ...] = ()  # the operator's own lines, such as bridges
+    library_path: str | None = None  # LD_LIBRARY_PATH for a bundled tor, and for nothing else
+    check_path: str = "/check"  # answered with 2xx by the web server; fetched by the self-check
+    check_seconds: float = 60  # between self-checks, give or take a quarter
+    stall_seconds: float = 60  # without progress in bootstrap, until we say so
+    leftover_seconds: float = 20  # for a tor that lost its owner to end: it looks for it every 15 s
+
+    @property
+    def control_socket(self) -> Path:
+        return self.directory / "run" / "control.sock"
+
+    @property
+    def socks_socket(self) -> Path:
+        return self.directory / "run" / "socks.sock"
+
+    @property
+    def torrc(self) -> Path:
+        return self.directory / "torrc"
+
+    @property
+    def onion(self) -> Path:
+        return self.directory / "onion"
+
+
+def render_torrc(settings: TorSettings, *, owner_pid: int) -> str:
+    """The whole torrc. Raises SetupError for paths or lines that tor would misread.
+
+    The operator's lines come first: of most options the last one counts, so ours win; and no HiddenService
+    line of theirs can slip into our onion service.
+    """
+    for path in (settings.control_socket, settings.socks_socket, settings.web_socket):
+        _require_plain(path)
+        _require_short(path)
+    directory = settings.directory
+    ours = [
+        f"DataDirectory {_quoted(directory / 'data')}",
+        "ClientOnly 1",
+        "AvoidDiskWrites 1",
+        "SafeLogging 1",
+        "Log notice stdout",  # read by us and kept in memory only; nothing of tor's goes to disk
+        "ShutdownWaitLength 2",
+        # Not ControlSocket, which cannot take a path with a space in it.
+        f"ControlPort unix:{_quoted(settings.control_socket)}",
+        "CookieAuthentication 1",
+        f"CookieAuthFile {_quoted(directory / 'run' / 'cookie')}",
+        f"SocksPort unix:{_quoted(settings.socks_socket)} ExtendedErrors",
+        # tor polls this every 15 s; stem turns it into TAKEOWNERSHIP, by which tor dies with us at once.
+        f"__OwningControllerProcess {owner_pid}",
+        # Nothing leaves the machine until our listeners are attached and we say so.
+        "DisableNetwork 1",
+        f"HiddenServiceDir {_quoted(settings.onion)}",
+        "HiddenServiceVersion 3",
+        f"HiddenServicePort 80 unix:{_quoted(settings.web_socket)}",
+        # The web edge must eat the line this sends: without the option a visitor could write it himself.
+        "HiddenServiceExportCircuitID haproxy",
+        "HiddenServiceMaxStreams 32",
+        # 1 would let one stream too many kill the circuit, and with it the page that is being read.
+        "HiddenServiceMaxStreamsCloseCircuit 0",
+        "HiddenServicePoWDefensesEnabled 1",
+        # Below 100 a second the queue itself starves honest visitors: tor adapts only every five minutes.
+        "HiddenServicePoWQueueRate 200",
+        "HiddenServicePoWQueueBurst 1000",
+        "HiddenServiceEnableIntroDoSDefense 1",
+        "HiddenServiceEnableIntroDoSRatePerSec 25",
+        "HiddenServiceEnableIntroDoSBurstPerSec 200",
+    ]
+    return "".join(f"{line}\n" for line in [*map(_operator_line, settings.torrc_lines), *ours])
+
+
+def prepare_directories(settings: TorSettings) -> None:
+    """Make them, readable by us alone; tor refuses to start otherwise. Raises SetupError."""
+    try:
+        for directory in (
+            settings.directory,
+            *(settings.directory / name for name in ("run", "data", "onion")),
+        ):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+    except OSError:
+        raise SetupError(
+            "tor's directory cannot be made or is not ours",
+            hint="check who owns the data directory and whether its disk can be written",
+        ) from None
+
+
+def write_torrc(settings: TorSettings) -> None:
+    """Write torrc (0600) and clear away an earlier tor's sockets and cookie, lest a stale one be read."""
+    settings.torrc.touch(mode=0o600)
+    settings.torrc.chmod(0o600)
+    settings.torrc.write_text(render_torrc(settings, owner_pid=os.getpid()))
+    for leftover in (settings.control_socket, settings.socks_socket, settings.directory / "run" / "cookie"):
+        leftover.unlink(missing_ok=True)
+
+
+def read_address(settings: TorSettings) -> str:
+    """The onion address, which tor writes before its control port answers. Raises Unavailable."""
+    try:
+        address = (settings.onion / "hostname").read_text().strip()
+    except OSError:
+        raise Unavailable("tor has not written the onion address") from None
+    if not _ADDRESS.fullmatch(address):
+        raise Unavailable("tor has written an onion address that is none")
+    return address
+
+
+async def check_reachable(socks: SocksProxy, address: str, path: str, *, timeout_seconds: float = 30) -> None:
+    """Fetch our own page through our own SOCKS port; returning is the only honest "you are reachable".
+
+    Descriptor uploads are no proof, and with every relay dead tor goes on calling the network live
+    (facts/tor.md).
+    Credentials never used before give the check circuits of its own. Raises Unavailable.
+    """
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            connection = await dial(
+                socks,
+                address,
+                80,
+                credentials=("self-check", secrets.token_hex(8)),
+                timeout_seconds=timeout_seconds,
+            )
+            reader, writer = await asyncio.open_connection(sock=connection)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+                answer = await reader.readline()
+            finally:
+                writer.close()
+    except (TimeoutError, OSError, ValueError):  # ValueError: a line without end
+        raise Unavailable("our own page did not come back through Tor") from None
+    if not _STATUS_LINE.match(answer):
+        raise Unavailable("our own page came back through Tor as an error")
+
+
+def _quoted(path: Path) -> str:
+    """In quotes, so that a space in it does no harm."""
+    return f'"{path}"'
+
+
+def _require_plain(path: Path) -> None:
+    if not path.is_absolute() or re.search(r'[\x00-\x1f\x7f"\\#]', str(path)):
+        raise SetupError(
+            "tor cannot use this data directory",
+            hint='give an absolute path without quotes, "#", backslashes and control characters',
+        )
+
+
+def _require_short(path: Path) -> None:
+    if len(os.fsencode(path)) > _SOCKET_PATH_MAX_BYTES:
+        raise SetupError(
+            "the data directory's path is too long for a unix socket",
+            hint=f"choose a shorter one: every socket's path must fit into {_SOCKET_PATH_MAX_BYTES} bytes",
+        )
+
+
+def _operator_line(line: str) -> str:
+    """One line stays one line: no line break, and no backslash at the end, which tor reads as "goes on"."""
+    if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", line) or line.rstrip().endswith("\\"):
+        raise SetupError(
+            "a torrc line of the configuration is not one line",
+            hint="make each torrc line an entry of its own, without line breaks or a backslash at its end",
+        )
+    return line
