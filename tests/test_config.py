@@ -105,7 +105,8 @@ def test_no_text_does_anything_but_parse_or_be_refused(text: str) -> None:
     try:
         config.parse(text)
     except SetupError as error:
-        assert error.hint
+        config_words = (error.message, error.hint)
+        assert all(config_words)
 
 
 def test_fingerprint_is_taken_in_any_usual_spelling() -> None:

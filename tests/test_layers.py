@@ -26,7 +26,7 @@ ALLOWED = {
     "tor": CORE | LEAVES,
     "app": CORE | LEAVES | {"crypto", "limits", "store", "desk", "directory", "web", "xmpp", "tor"},
     "terminal": CORE | {"tor", "xmpp"},
-    "cli": CORE | LEAVES | {"app", "directory", "terminal"},
+    "cli": CORE | LEAVES | {"app", "crypto", "directory", "terminal"},
 }
 # Who alone may import what from outside: the one place to look when a library changes.
 ONLY = {
@@ -35,7 +35,6 @@ ONLY = {
     "sqlite3": {"store"},
     "stem": {"tor"},
     "slixmpp": {"xmpp"},
-    "python_socks": {"socks"},
     "starlette": {"web"},
     "uvicorn": {"web"},
     "jinja2": {"web"},

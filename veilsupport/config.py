@@ -66,47 +66,62 @@ class _Section(BaseModel):
 class DeskSettings(_Section):
     """What visitors read."""
 
-    name: PublicName = "Support"
-    greeting: Annotated[str, Field(max_length=1000)] = "Write to us. You do not have to say who you are."
+    name: PublicName = Field(default="Support", description="the desk's name on every page")
+    greeting: str = Field(
+        default="Write to us. You do not have to say who you are.",
+        max_length=1000,
+        description="the first sentence on the page",
+    )
 
 
 class XmppSettings(_Section):
     """The account through which the desk speaks to the admins."""
 
-    jid: Jid
-    host: str = ""  # empty: the JID's domain
-    port: Port = 5222
-    tls: Literal["starttls", "direct", "none"] = "starttls"
-    certificate: Annotated[str, AfterValidator(certificate_rule)] = "verify"
+    jid: Jid = Field(description="the desk's own account, `name@server`")
+    host: str = Field(default="", description="server to dial, an onion address for example; empty: the JID's domain")
+    port: Port = Field(default=5222, description="its port")
+    tls: Literal["starttls", "direct", "none"] = Field(
+        default="starttls",
+        description="`starttls`, `direct` (TLS from the first byte), or `none` (onion addresses only)",
+    )
+    certificate: Annotated[str, AfterValidator(certificate_rule)] = Field(
+        default="verify",
+        description="`verify` by name, a SHA-256 fingerprint that alone is accepted, or `any` (onion addresses only)",
+    )
 
     @property
     def address(self) -> str:
+        """Where to dial."""
         return self.host or self.jid.partition("@")[2]
 
     @model_validator(mode="after")
     def _onions_only(self) -> XmppSettings:
         private = self.address.endswith(".onion") or self.address in ("127.0.0.1", "::1")
         if not private and (self.tls == "none" or self.certificate == "any"):
-            raise ValueError(
-                'tls = "none" and certificate = "any" are for onion addresses, which are identities themselves.'
-            )
+            raise ValueError('tls = "none" and certificate = "any" are for onion addresses, whose name is their key.')
         return self
 
 
 class AdminSettings(_Section):
     """Someone who answers."""
 
-    jid: Jid
-    name: PublicName  # all a visitor ever sees of them
+    jid: Jid = Field(description="account of someone who answers; one such section for each")
+    name: PublicName = Field(description="the public name: all a visitor ever sees of them")
 
 
 class TorSettings(_Section):
-    executable: str = "tor"
-    lines: tuple[Annotated[str, AfterValidator(torrc_line)], ...] = ()  # for torrc, such as bridges
+    """Our own tor."""
+
+    executable: str = Field(default="tor", description="which tor to start: a name looked up in PATH, or a path")
+    lines: tuple[Annotated[str, AfterValidator(torrc_line)], ...] = Field(
+        default=(), description="further lines for its torrc, such as bridges"
+    )
 
 
 class WebSettings(_Section):
-    port: Port = 8080  # on 127.0.0.1, with --no-tor only
+    """The page without tor."""
+
+    port: Port = Field(default=8080, description="port on 127.0.0.1, with `--no-tor` only")
 
 
 class Config(_Section):

@@ -70,8 +70,8 @@ class Store:
 
     def close(self) -> None:
         """Finish what waits and close. Writes after this raise StoreError."""
-        self._writer.close()
         self._db.close()
+        self._writer.close()  # The last connection to go empties the write-ahead log and removes it.
 
     # ---- visitors --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,227 @@
+"""Composition and life: the only module that knows all edges, and the only one that installs signal handlers.
+
+Order of life: store and desk, then the web server, then tor (a page that cannot be fetched leaves a visitor's
+frame with an error that no reload cures), then the line to the admins. Expected trouble stays inside its
+edge; anything else ends the process, so that whoever supervises it starts it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import veilsupport
+from veilsupport import crypto, log, web
+from veilsupport.config import Config, XmppSettings
+from veilsupport.crypto import ApplianceKey
+from veilsupport.desk import Desk
+from veilsupport.directory import DataDirectory
+from veilsupport.errors import SealError, SetupError
+from veilsupport.limits import Limits
+from veilsupport.model import Admin, Private, Standing
+from veilsupport.socks import SocksProxy
+from veilsupport.store import Store
+from veilsupport.tor import TorDaemon, TorSettings, TorState
+from veilsupport.xmpp import Account, Bridge, LinkState, Tls, Trust
+from veilsupport.xmpp.account import is_loopback
+
+PASSWORD_SETTING: Final = "xmpp-password"  # noqa: S105 - the name of the setting
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Whom the appliance tells what changes, for the terminal; called on the loop."""
+
+    page: Callable[[int], None]  # the loopback port it is served on, without tor
+    tor: Callable[[TorState], None]
+    link: Callable[[LinkState], None]
+
+
+class Appliance:
+    """The running whole. Made inside the loop, run once."""
+
+    def __init__(
+        self, directory: DataDirectory, config: Config, key: ApplianceKey, *, port: int | None, watch: Watch
+    ) -> None:
+        """`port`: serve on that loopback port without tor; None: through tor."""
+        self._directory = directory
+        self._config = config
+        self._port = port
+        self._watch = watch
+        self._stop = asyncio.Event()
+        self._bug: BaseException | None = None
+        self._store = Store(directory.database)
+        admins = [Admin(each.name, Private(each.jid)) for each in config.admin]
+        self._desk = Desk(self._store, key, admins, status=self._status_lines)
+        self._tor = None if port else TorDaemon(self._tor_settings(), on_change=watch.tor)
+        account = self._account(key)
+        self._bridge = Bridge(self._desk, account, on_change=watch.link) if account else None
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. Raises what ended it, if it was something else."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(log.loop_exception_handler)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        await self._desk.reassign(now=time.time())
+        try:
+            async with asyncio.TaskGroup() as tasks, self._status_socket():
+                await self._start(tasks)
+                await self._stop.wait()
+        finally:
+            self._desk.close()
+            self._store.close()
+        if self._bug is not None:
+            raise self._bug
+
+    async def _start(self, tasks: asyncio.TaskGroup) -> None:
+        ready = asyncio.Event()
+        site = web.build(
+            self._desk,
+            Limits(),
+            key=self._desk.key.forms,
+            name=self._config.desk.name,
+            greeting=self._config.desk.greeting,
+            onion=self._onion,
+            clock=time.time,
+            on_bug=self._end_with,
+        )
+        socket = None if self._port else self._directory.web_socket
+        tasks.create_task(web.serve(site, unix_socket=socket, port=self._port, stop=self._stop, ready=ready))
+        await ready.wait()
+        if self._port:
+            self._watch.page(self._port)
+        if self._tor:
+            tasks.create_task(self._tor.run(self._stop))
+        if self._bridge:
+            tasks.create_task(self._bridge.run(self._stop))
+
+    def _end_with(self, bug: BaseException) -> None:
+        """A request met a bug: let go of everything in order, then report it."""
+        self._bug = self._bug or bug
+        self._stop.set()
+
+    # ---- settings into parts -----------------------------------------------------------------------------------
+
+    def _onion(self) -> str | None:
+        return self._tor.state.address if self._tor else None
+
+    def _page(self) -> str | None:
+        """Where the page is; None while that is not known yet."""
+        if self._port:
+            return f"http://127.0.0.1:{self._port}/"
+        return f"http://{self._onion()}/" if self._onion() else None
+
+    def _tor_settings(self) -> TorSettings:
+        return TorSettings(
+            directory=self._directory.tor,
+            web_socket=self._directory.web_socket,
+            executable=self._config.tor.executable,
+            torrc_lines=self._config.tor.lines,
+        )
+
+    def _account(self, key: ApplianceKey) -> Account | None:
+        """None while there is no account. SetupError: its password is missing or does not open."""
+        xmpp = self._config.xmpp
+        if xmpp is None:
+            return None
+        return account_of(xmpp, stored_password(self._store, key), self._proxy(xmpp))
+
+    def _proxy(self, xmpp: XmppSettings) -> SocksProxy | None:
+        """tor's SOCKS port; None (dial directly) for a server on this very machine only."""
+        if is_loopback(xmpp.address):
+            return None
+        if self._tor is None:
+            raise SetupError(
+                "Without tor only an XMPP server on 127.0.0.1 can be reached, and yours is elsewhere.",
+                hint="Leave out --no-tor, or use packaging/run --try for a first look.",
+            )
+        return self._tor.socks
+
+    # ---- what is going on --------------------------------------------------------------------------------------
+
+    def _status_lines(self) -> list[str]:
+        """For `!status`; holds no address, because it travels to phones and archives."""
+        lines = [f"Tor: {self._tor.state.summary}"] if self._tor else ["Tor: not used"]
+        if self._bridge:
+            lines.append(f"XMPP: {self._bridge.state.summary}")
+        return lines
+
+    def status(self) -> dict[str, Any]:
+        """The running truth, for the operator only: it holds the onion address."""
+        return {
+            "version": veilsupport.__version__,
+            "page": self._page(),
+            "tor": asdict(self._tor.state) if self._tor else None,
+            "xmpp": asdict(self._bridge.state) if self._bridge else None,
+            "admins": len(self._desk.admins),
+            "conversations_open": self._store.count_conversations(Standing.OPEN),
+            "waiting_to_be_delivered": self._store.backlog(),
+            "pages_open": len(self._desk.listeners),
+        }
+
+    @contextlib.asynccontextmanager
+    async def _status_socket(self) -> AsyncIterator[None]:
+        """Whoever may open the socket (0600) gets the status as one JSON document."""
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError, TimeoutError):
+                writer.write(json.dumps(self.status()).encode())
+                async with asyncio.timeout(5):
+                    await writer.drain()
+            writer.close()
+
+        path = self._directory.status_socket
+        path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(answer, path)
+        path.chmod(0o600)
+        try:
+            yield
+        finally:
+            server.close()
+            path.unlink(missing_ok=True)
+
+
+def stored_password(store: Store, key: ApplianceKey) -> Private:
+    """The XMPP account's password. SetupError when there is none, or it belongs to another key."""
+    wrapped = store.setting(PASSWORD_SETTING)
+    if wrapped is None:
+        raise SetupError("The XMPP account's password is not set.", hint="Run: veilsupport setup")
+    try:
+        return Private(crypto.unwrap_text(key.settings, wrapped, PASSWORD_SETTING.encode()))
+    except SealError:
+        raise SetupError(
+            "The XMPP account's password does not open with this appliance's key.", hint="Run: veilsupport setup"
+        ) from None
+
+
+async def keep_password(path: Path, key: ApplianceKey, password: Private) -> None:
+    """Seal the XMPP account's password into the database at `path`."""
+    store = Store(path)
+    try:
+        wrapped = crypto.wrap_text(key.settings, password.reveal(), PASSWORD_SETTING.encode())
+        await store.set_setting(PASSWORD_SETTING, wrapped)
+    finally:
+        store.close()
+
+
+def account_of(xmpp: XmppSettings, password: Private, proxy: SocksProxy | None) -> Account:
+    """The settings in the XMPP edge's words. SetupError: a combination that would be unsafe."""
+    trust = {"verify": Trust.VERIFY, "any": Trust.ANY}.get(xmpp.certificate, Trust.PIN)
+    return Account(
+        jid=Private(xmpp.jid),
+        password=password,
+        host=xmpp.address,
+        port=xmpp.port,
+        tls=Tls(xmpp.tls),
+        trust=trust,
+        fingerprint=xmpp.certificate if trust is Trust.PIN else "",
+        proxy=proxy,
+    )
