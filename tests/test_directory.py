@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from veilsupport.directory import DataDirectory
+from veilsupport import crypto
+from veilsupport.crypto import ApplianceKey
+from veilsupport.directory import ONION_KEY, DataDirectory
 from veilsupport.errors import SetupError
 from veilsupport.model import Private
 
@@ -63,3 +65,39 @@ def test_passphrase_is_asked_only_when_it_is_needed(tmp_path: Path) -> None:
         assert house.key(lambda: Private("open sesame")) == key
         house.keep_key(key, None)
         assert house.key(no_passphrase) == key
+
+
+def test_under_a_passphrase_the_onion_key_rests_sealed_and_is_used_from_memory(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with DataDirectory(data) as house:
+        key = house.key(no_passphrase)
+        plain = house.onion(key)
+        assert plain.is_relative_to(data)
+        plain.mkdir(parents=True)
+        secret = crypto.new_onion_key()
+        (plain / ONION_KEY).write_bytes(secret)
+        house.keep_key(key, Private("open sesame"))
+        assert not plain.exists()
+    with DataDirectory(data) as house:
+        used = house.onion(key)
+        assert not used.is_relative_to(data)
+        assert (used / ONION_KEY).read_bytes() == secret
+        assert stat.S_IMODE(used.stat().st_mode) == 0o700
+        for file in data.rglob("*"):
+            assert file.is_dir() or secret not in file.read_bytes()
+    assert not used.exists()
+    with DataDirectory(data) as house:
+        house.keep_key(key, None)
+        assert (house.onion(key) / ONION_KEY).read_bytes() == secret
+
+
+def test_a_passphrase_from_the_first_day_makes_a_sealed_onion_key(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path / "data") as house:
+        key = house.key(no_passphrase)
+        house.keep_key(key, Private("open sesame"))
+        first = (house.onion(key) / ONION_KEY).read_bytes()
+        assert len(first) == 96
+    with DataDirectory(tmp_path / "data") as house:
+        assert (house.onion(key) / ONION_KEY).read_bytes() == first
+        with pytest.raises(SetupError, match="does not open"):
+            house.onion(ApplianceKey(b"o" * 32))

@@ -38,7 +38,8 @@ REACHABLE = checked_well(replace(TorState(), phase=TorPhase.PUBLISHING), now=100
 
 
 def settings(directory: Path = Path("/srv/veil/tor"), **changes: object) -> TorSettings:
-    return replace(TorSettings(directory=directory, web_socket=directory / "web.sock"), **changes)  # type: ignore[arg-type]
+    mine = TorSettings(directory=directory, onion=directory / "onion", web_socket=directory / "web.sock")
+    return replace(mine, **changes)  # type: ignore[arg-type]
 
 
 def lines(of: TorSettings) -> list[str]:

@@ -60,7 +60,7 @@ class Appliance:
         self._store = Store(directory.database)
         admins = [Admin(each.name, Private(each.jid)) for each in config.admin]
         self._desk = Desk(self._store, key, admins, status=self._status_lines)
-        self._tor = None if port else TorDaemon(self._tor_settings(), on_change=watch.tor)
+        self._tor = None if port else TorDaemon(self._tor_settings(key), on_change=watch.tor)
         account = self._account(key)
         self._bridge = Bridge(self._desk, account, on_change=watch.link) if account else None
 
@@ -119,9 +119,10 @@ class Appliance:
             return f"http://127.0.0.1:{self._port}/"
         return f"http://{self._onion()}/" if self._onion() else None
 
-    def _tor_settings(self) -> TorSettings:
+    def _tor_settings(self, key: ApplianceKey) -> TorSettings:
         return TorSettings(
             directory=self._directory.tor,
+            onion=self._directory.onion(key),
             web_socket=self._directory.web_socket,
             executable=self._config.tor.executable,
             torrc_lines=self._config.tor.lines,

@@ -114,7 +114,7 @@ async def _run(house: DataDirectory, settings: Config, key: ApplianceKey, port: 
 @click.option(
     "--new-passphrase-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Protect the appliance's key with the passphrase in this file; an empty file takes it off.",
+    help="Protect the appliance's key and the onion key with the passphrase in this file; an empty file takes it off.",
 )
 def setup(data: Path, **answers: Any) -> None:
     """Set the account, the admins and the page; what is not given stays as it is, or is asked on a terminal."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import hashlib
 import json
 import re
 import secrets
@@ -243,6 +244,18 @@ def token_root(token: Private) -> Root:
     """256 random bits need neither a slow hash nor a key."""
     raw = token.reveal().encode(errors="replace")[:64]
     return Root(derive(raw, "veil-token"), derive(raw, "veil-session"))
+
+
+# ---- the onion service's key ------------------------------------------------------------------------
+
+
+def new_onion_key() -> bytes:
+    """What tor reads as hs_ed25519_secret_key: its head, then an expanded Ed25519 secret key (RFC 8032 §5.1.5)."""
+    expanded = bytearray(hashlib.sha512(random_bytes(32)).digest())
+    expanded[0] &= 248
+    expanded[31] &= 127
+    expanded[31] |= 64
+    return b"== ed25519v1-secret: type0 ==\0\0\0" + bytes(expanded)
 
 
 # ---- passwords -------------------------------------------------------------------------------------------

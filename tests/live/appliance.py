@@ -62,11 +62,12 @@ class Appliance:
             return "\n".join(self._lines)
 
     def wait_for(self, pattern: str, *, seconds: float = 60) -> re.Match[str]:
-        """The first match in what it prints since its last start. Fails with all it printed when it ends or takes too long."""
+        """The first match in what it prints since its last start. Fails when it ends or takes too long."""
         deadline = time.monotonic() + seconds
         with self._news:
             while True:
-                found = re.search(pattern, "\n".join(self._lines[self._started_at :]), re.MULTILINE)
+                printed = "\n".join(self._lines[self._started_at :])
+                found = re.search(pattern, printed, re.MULTILINE)
                 if found:
                     return found
                 assert self.process is not None

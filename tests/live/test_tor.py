@@ -145,7 +145,12 @@ def listening_tcp_ports(pid: int) -> list[str]:
 
 def settings_for(net: PrivateTorNetwork, tmp_path: Path) -> TorSettings:
     directory = tmp_path / "a tor"  # the space is on purpose
-    return TorSettings(directory=directory, web_socket=tmp_path / "web.sock", torrc_lines=net.torrc_lines)
+    return TorSettings(
+        directory=directory,
+        onion=directory / "onion",
+        web_socket=tmp_path / "web.sock",
+        torrc_lines=net.torrc_lines,
+    )
 
 
 def cut_off(net: PrivateTorNetwork, tmp_path: Path) -> TorSettings:
@@ -263,7 +268,7 @@ def own_a_tor(directory: str, web_socket: str, *torrc_lines: str) -> None:
         if state.phase is TorPhase.PUBLISHING:
             print("publishing", flush=True)
 
-    settings = TorSettings(Path(directory), Path(web_socket), torrc_lines=torrc_lines)
+    settings = TorSettings(Path(directory), Path(directory) / "onion", Path(web_socket), torrc_lines=torrc_lines)
     asyncio.run(TorDaemon(settings, on_change=say).run(asyncio.Event()))
 
 

@@ -29,10 +29,11 @@ class TorSettings:
     directory/lock         held from before the start until tor has ended
     directory/run/         control and SOCKS sockets, control cookie
     directory/data/        tor's own state and caches; may be deleted while tor is off
-    directory/onion/       the onion service's secret key and address; losing it loses the address
+    onion/                 the onion service's secret key and address; losing it loses the address
     """
 
     directory: Path
+    onion: Path  # HiddenServiceDir: made here when it is not there; may lie in memory
     web_socket: Path  # where the web server listens; must lie in a directory that is ours alone
     executable: str = "tor"  # a name looked up in PATH and /usr/sbin, or a path
     torrc_lines: tuple[str, ...] = ()  # the operator's own lines, such as bridges
@@ -53,10 +54,6 @@ class TorSettings:
     @property
     def torrc(self) -> Path:
         return self.directory / "torrc"
-
-    @property
-    def onion(self) -> Path:
-        return self.directory / "onion"
 
 
 def render_torrc(settings: TorSettings, *, owner_pid: int) -> str:
@@ -109,7 +106,9 @@ def prepare_directories(settings: TorSettings) -> None:
     try:
         for directory in (
             settings.directory,
-            *(settings.directory / name for name in ("run", "data", "onion")),
+            settings.directory / "run",
+            settings.directory / "data",
+            settings.onion,
         ):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
