@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -41,6 +42,11 @@ def at_a_desk(
             await story(desk)
 
     asyncio.run(tell())
+
+
+def executing(statement: str) -> Callable[[sqlite3.Connection], object]:
+    """What a disk that changes bytes would do."""
+    return lambda db: db.execute(statement)
 
 
 # ---- texts -------------------------------------------------------------------------------------------------------
@@ -226,7 +232,7 @@ def test_damaged_body_is_shown_as_such_and_hides_no_other(tmp_path: Path) -> Non
     async def story(desk: Desk) -> None:
         session = await start(desk, "one")
         await desk.visitor_says(session, "two", once=b"2", now=NOON)
-        await desk.store._write(lambda db: db.execute("UPDATE message SET sealed = zeroblob(400) WHERE seq = 1"))
+        await desk.store._write(executing("UPDATE message SET sealed = zeroblob(400) WHERE seq = 1"))
         first, second = desk.history(session)
         assert "damaged" in first.body
         assert second.body == "two"
@@ -441,3 +447,20 @@ def test_another_key_opens_no_session(tmp_path: Path) -> None:
                 await desk.visitor_returns(code, now=NOON)
 
     asyncio.run(story())
+
+
+def test_damaged_keys_open_nothing_and_are_said_to_be_damaged(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        signed = await desk.visitor_starts("hello", seed=b"s", now=NOON)
+        code = reopened(desk, signed.token).pending_code
+        assert code is not None
+        for statement in (
+            "UPDATE session SET wrapped_key = zeroblob(72)",
+            "UPDATE credential SET wrapped_key = zeroblob(72)",
+        ):
+            await desk.store._write(executing(statement))
+        assert desk.open_session(signed.token) is None
+        with pytest.raises(VisitorError, match="damaged"):
+            await desk.visitor_returns(code, now=NOON)
+
+    at_a_desk(tmp_path, story)

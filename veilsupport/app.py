@@ -1,7 +1,8 @@
 """Composition and life: the only module that knows all edges, and the only one that installs signal handlers.
 
-Order of life: store and desk, then the web server, then tor (a page that cannot be fetched leaves a visitor's
-frame with an error that no reload cures), then the line to the admins. Expected trouble stays inside its
+Order of life: store and desk, then the web server, then tor, then the line to the admins; and the web server
+ends after tor, because a page that cannot be fetched while tor lives leaves a visitor's frame with an error that no
+reload of its own cures. Expected trouble stays inside its
 edge; anything else ends the process, so that whoever supervises it starts it anew.
 """
 
@@ -56,6 +57,7 @@ class Appliance:
         self._port = port
         self._watch = watch
         self._stop = asyncio.Event()
+        self._web_stop = asyncio.Event()
         self._bug: BaseException | None = None
         self._store = Store(directory.database)
         admins = [Admin(each.name, Private(each.jid)) for each in config.admin]
@@ -94,14 +96,20 @@ class Appliance:
             on_bug=self._end_with,
         )
         socket = None if self._port else self._directory.web_socket
-        tasks.create_task(web.serve(site, unix_socket=socket, port=self._port, stop=self._stop, ready=ready))
+        tasks.create_task(web.serve(site, unix_socket=socket, port=self._port, stop=self._web_stop, ready=ready))
         await ready.wait()
         if self._port:
             self._watch.page(self._port)
-        if self._tor:
-            tasks.create_task(self._tor.run(self._stop))
+        tasks.create_task(self._live_behind_tor())
         if self._bridge:
             tasks.create_task(self._bridge.run(self._stop))
+
+    async def _live_behind_tor(self) -> None:
+        """tor's whole life, and then the web server's end."""
+        try:
+            await (self._tor.run(self._stop) if self._tor else self._stop.wait())
+        finally:
+            self._web_stop.set()
 
     def _end_with(self, bug: BaseException) -> None:
         """A request met a bug: let go of everything in order, then report it."""

@@ -113,7 +113,11 @@ def write_first(visitor: Firefox, page: str, words: str) -> None:
 def shows_in_view(visitor: Firefox, words: str) -> None:
     visitor.top()
     visitor.enter("iframe[name=view]")
-    visitor.until(lambda: words in everything(visitor) or None, what=f"{words!r} in the view")
+    try:
+        visitor.until(lambda: words in everything(visitor) or None, what=f"{words!r} in the view")
+    except TimeoutError:
+        visitor.screenshot(SCREENSHOTS / "failed.png")
+        raise
     visitor.top()
 
 
@@ -162,7 +166,18 @@ async def after_tor_was_killed(visitor: Firefox, page: str, appliance: Appliance
         appliance.wait_until("online", is_online)
         alias = re.search(r"\[(\w+-\d+)\]", (await phone.text("thank you", seconds=30)).body) if before else None
         phone.say(f"@{alias[1]} still here" if alias else "still here")
-        await asyncio.to_thread(shows_in_view, visitor, "still here")
+        try:
+            await asyncio.to_thread(shows_in_view, visitor, "still here")
+        except TimeoutError:
+            print(
+                "INBOX",
+                [g.body for g in phone.inbox],
+                phone.receipts,
+                appliance.status(),
+                appliance.output[-1500:],
+                server.log()[-3000:],
+            )
+            raise
         await asyncio.to_thread(say_by_enter, visitor, "so am I")
         await phone.text("so am I", seconds=30)
 

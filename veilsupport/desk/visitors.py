@@ -35,6 +35,7 @@ from veilsupport.store import (
 PASSWORD_MIN_CHARACTERS: Final = 8
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _EMAIL_MAX: Final = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
+_DAMAGED: Final = "The key of this conversation was damaged on our disk. Please start a new one."
 _GONE: Final = "This conversation is not here any more: it was erased."
 
 
@@ -108,7 +109,10 @@ class Visitors(Core):
                 status=404,
                 code="unknown_code",
             )
-        private_key = crypto.unwrap(root.wrapping_key, found.wrapped_key, b"code" + found.visitor)
+        try:
+            private_key = crypto.unwrap(root.wrapping_key, found.wrapped_key, b"code" + found.visitor)
+        except SealError:  # the row was found by the same secret
+            raise VisitorError(_DAMAGED, status=410, code="damaged") from None
         return await self._sign_in(found.visitor, private_key, now)
 
     async def visitor_registers(self, email: Private, password: Private, *, now: float) -> SignedIn:
@@ -147,19 +151,29 @@ class Visitors(Core):
 
     async def _sign_in(self, visitor: bytes, private_key: bytes, now: float) -> SignedIn:
         token = crypto.new_token()
-        await self.store.add_session(visitor, _new_session(token, visitor, private_key, None), minute=minute_of(now))
+        session = _new_session(token, visitor, private_key, None)
+        try:
+            await self.store.add_session(visitor, session, minute=minute_of(now))
+        except NotFound:  # burned at this very moment
+            raise VisitorError(_GONE, status=404, code="gone") from None
         return SignedIn(token, visitor)
 
     def open_session(self, token: Private) -> Session | None:
-        """The session that this token opens, with the visitor's private key; None when there is none."""
+        """The session that this token opens, with the visitor's private key; None when there is none.
+
+        One whose row was damaged on disk is as good as none: the visitor can still come back by code.
+        """
         root = crypto.token_root(token)
         found = self.store.session(root.lookup)
         if found is None:
             return None
-        private_key = crypto.unwrap(root.wrapping_key, found.wrapped_key, b"session" + found.visitor)
         code = None
-        if found.sealed_code is not None:
-            code = Private(crypto.unwrap_text(root.wrapping_key, found.sealed_code, b"code" + found.visitor))
+        try:
+            private_key = crypto.unwrap(root.wrapping_key, found.wrapped_key, b"session" + found.visitor)
+            if found.sealed_code is not None:
+                code = Private(crypto.unwrap_text(root.wrapping_key, found.sealed_code, b"code" + found.visitor))
+        except SealError:
+            return None
         return Session(root.lookup, Visitor(found.visitor, found.public_key), private_key, code)
 
     def conversation(self, session: Session) -> Conversation | None:

@@ -1,0 +1,24 @@
+"""Finds the files that ship with the program: templates, static files, words, schema.
+
+One rule: the built executable unpacks them in the same places as they have in a checkout. Knows nothing of what
+the files are for, and nothing of the data directory.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+# PyInstaller unpacks the one-file executable there; https://pyinstaller.org/en/stable/runtime-information.html
+_ROOT: Final = Path(getattr(sys, "_MEIPASS", Path(__file__).resolve().parent.parent))
+
+
+def path(relative: str) -> Path:
+    """Where a shipped file or directory lies; `relative` counts from the top of the checkout."""
+    return _ROOT / relative
+
+
+def text(relative: str) -> str:
+    """A shipped UTF-8 text file."""
+    return path(relative).read_text(encoding="utf-8")

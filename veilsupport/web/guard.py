@@ -1,0 +1,206 @@
+"""What every request passes before a page sees it, and every answer on its way out.
+
+In: the right Host (421), no proxy that takes visitors out of Tor, our own Origin on whatever changes
+something, a body of bounded size that arrives in bounded time. Out: the fixed headers, and none that tell our clock or
+software. It is also the one place where a bug ends: a plain page for the visitor, a report to the application.
+
+Raw ASGI, because starlette's own middleware base would buffer streams. Knows no page and not the desk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from veilsupport.errors import VisitorError
+from veilsupport.web.look import Look
+from veilsupport.web.shim import CIRCUIT_PREFIX
+
+BODY_MAX_BYTES: Final = 64 * 1024
+BODY_SECONDS: Final = 60.0  # 64 KiB over a bad circuit.
+
+_LOOPBACK: Final = re.compile(rb"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?")
+
+# Tor Browser sends none of these; a tor2web proxy, or a front that someone put up, does.
+_PROXY_HEADERS: Final = frozenset(
+    {b"x-tor2web", b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"}
+)
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+
+_DROPPED: Final = frozenset({b"server", b"date", b"last-modified", b"etag", b"x-powered-by"})
+_ADDED: Final = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    # With no-referrer Firefox says `Origin: null` on our own forms, and the check below would fail.
+    (b"referrer-policy", b"same-origin"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-robots-tag", b"noindex, noarchive"),
+)
+
+
+def circuit_of(scope: Scope) -> str | None:
+    """The circuit a request came over; None on loopback."""
+    client = scope.get("client")
+    return client[0] if client and client[0].startswith(CIRCUIT_PREFIX) else None
+
+
+class Guard:
+    """Wraps the application.
+
+    `onion` gives our onion address once it is known. `on_bug` is told of every exception that is nobody's
+    fault but ours, so that the process can end.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        look: Look,
+        onion: Callable[[], str | None],
+        on_bug: Callable[[BaseException], None],
+    ) -> None:
+        self._app = app
+        self._look = look
+        self._onion = onion
+        self._on_bug = on_bug
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return  # Neither lifespan nor WebSocket is spoken here.
+        answer = _Answer(send)
+        try:
+            await self._pass(scope, receive, answer)
+        except VisitorError as error:
+            await self._look.problem(error)(scope, receive, answer)
+        except Exception as bug:
+            self._on_bug(_alone(bug))
+            if not answer.started:
+                await self._look.problem(_BROKEN)(scope, receive, answer)
+            raise  # uvicorn closes the connection.
+
+    async def _pass(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        host = self._check_host(scope)
+        names = {name for name, _ in scope["headers"]}
+        if names & _PROXY_HEADERS:
+            await self._look.proxied(self._onion() or "")(scope, receive, answer)
+            return
+        _check_origin(scope, host)
+        try:
+            body = await _read_body(scope, receive)
+        except VisitorError:
+            answer.close_after = True  # The rest of the body is still to come.
+            raise
+        if body is not None:
+            await self._app(scope, _replay(body, receive), answer)
+
+    def _check_host(self, scope: Scope) -> bytes:
+        """The Host header, which must be one of our names: an onion's on a circuit, loopback's on loopback."""
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) == 1:
+            if circuit_of(scope) is None and _LOOPBACK.fullmatch(hosts[0]):
+                return bytes(hosts[0])
+            onion = self._onion()
+            if circuit_of(scope) is not None and onion and hosts[0] == onion.encode():
+                return bytes(hosts[0])
+        raise VisitorError(
+            "This desk does not answer to the address you used. Look at the address bar again.",
+            status=421,
+            code="wrong_host",
+        )
+
+
+class _Answer:
+    """`send`, with our headers; remembers whether the answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+        self.close_after = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            message = {**message, "headers": self._headers(message["headers"])}
+        await self._send(message)
+
+    def _headers(self, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        names = {name for name, _ in given}
+        kept = [(name, value) for name, value in given if name not in _DROPPED]
+        added = [(name, value) for name, value in _ADDED if name not in names]
+        return kept + added + ([(b"connection", b"close")] if self.close_after else [])
+
+
+_BROKEN: Final = VisitorError(
+    "The desk made a mistake and is starting again. What it told you was kept is kept. Try again in a minute.",
+    status=500,
+    code="broken",
+)
+
+
+def _alone(bug: Exception) -> BaseException:
+    """The one exception that a TaskGroup wrapped."""
+    while isinstance(bug, ExceptionGroup) and len(bug.exceptions) == 1:
+        bug = bug.exceptions[0]
+    return bug
+
+
+def _check_origin(scope: Scope, host: bytes) -> None:
+    """Forms on other people's pages cannot act in our visitor's name, and cannot sign them in as another."""
+    origins = [value for name, value in scope["headers"] if name == b"origin"]
+    if scope["method"] in _SAFE_METHODS or not origins:
+        return
+    if origins != [b"http://" + host]:
+        raise VisitorError(
+            "This form was sent from another page, so nothing was done. Open the desk itself and try again.",
+            status=403,
+            code="wrong_origin",
+        )
+
+
+async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
+    """The whole body; None when the client left before its end. VisitorError: too large, too slow."""
+    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    if length.isdigit() and int(length) > BODY_MAX_BYTES:
+        raise _too_large()
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > BODY_MAX_BYTES:
+                    raise _too_large()
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise VisitorError(
+            "Your text did not arrive in time. Nothing was kept; please send it again.", status=408, code="slow"
+        ) from None
+
+
+def _too_large() -> VisitorError:
+    return VisitorError(
+        "That is more than this desk takes at once. Go back, and send it in smaller parts.",
+        status=413,
+        code="too_large",
+    )
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """`receive` as if nothing had been read: the body in one piece, then whatever follows it."""
+    pending = [body]
+
+    async def again() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return await receive()
+
+    return again

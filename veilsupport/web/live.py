@@ -1,0 +1,226 @@
+"""The live view: one HTML page that does not end, for browsers without scripts.
+
+What the stream at /chat/live carries, in this order:
+
+    head            charset, then `<meta http-equiv=refresh content="1;url=/chat/live?w=NAME">`, which fires when the
+                    answer ends, for whatever reason, so that the page reconnects by itself; NAME is this window's
+    banner          "connection lost" with a link; hidden, and shown by a CSS animation after 40 s (`.lost`)
+    line            both sentences about the line to the admins; a class of the page says which one shows
+    messages        the newest fifty, from the same template as everywhere else; element id `m` + sequence number
+  then, each as it happens:
+    message         one more of them
+    progress        a `<style>` that names the message's id, hides its old state and writes the new one; once an
+                    admin has read it, also a line that only screen readers get
+    standing        a line: closed, opened again, blocked
+    line            a `<style>` that shows the other sentence
+    heartbeat       every 15 s a `<style>` that renames the banner's animation, which thereby starts again from zero
+
+Every style carries the nonce of this answer's policy. The view subscribes before it reads the history, and shows
+no sequence number twice, so nothing falls between and nothing comes double; progress only ever grows.
+
+It ends by itself after about an hour, to stay small (the browser comes back after a second); when the
+conversation was erased; when a newer window took its place, which it learns on coming back (`windows`); when the server
+stops; and when its reader is too slow (the listener overflows, or `shim` cuts the connection). A reader that
+has frozen is not noticed for minutes: that a stream is open says nothing about anyone being there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from veilsupport.desk import Desk, Listener
+from veilsupport.errors import VisitorError
+from veilsupport.limits import Act
+from veilsupport.model import (
+    Ended,
+    Event,
+    LineChanged,
+    Message,
+    Progress,
+    Progressed,
+    Said,
+    Session,
+    StandingChanged,
+)
+from veilsupport.web.look import Look
+from veilsupport.web.pages import HISTORY, Pages, Visit, take
+from veilsupport.web.windows import Window
+
+HEARTBEAT_SECONDS: Final = 15.0
+LIFE_SECONDS: Final = 3600.0
+_LIFE_SPREAD: Final = 0.1  # So that not all who came together leave together.
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{8,32}")
+
+
+class Live:
+    """The end point of /chat/live."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit = self._pages.visit(Request(scope, receive))
+        instead = self._instead(visit)
+        if instead is not None:
+            await instead(scope, receive, send)
+            return
+        assert visit.session is not None
+        window = self._pages.windows.open(visit.session.token_hash, _name_of(visit.request))
+        try:
+            with self._pages.desk.listen(visit.session) as listener:
+                view = _View(self._pages, visit.session, window, send)
+                await view.run(listener, receive)
+        finally:
+            self._pages.windows.close(window)
+
+    def _instead(self, visit: Visit) -> Response | None:
+        """What is answered in place of a stream."""
+        if visit.request.method not in ("GET", "HEAD"):
+            raise VisitorError("This page does not take that.", status=405, code="method")
+        if visit.session is None:
+            return self._pages.signed_out(visit, frame=True)
+        name = visit.request.query_params.get("w", "")
+        if self._pages.windows.gave_way(visit.session.token_hash, name):
+            return self._pages.look.frame("moved.html")
+        try:
+            take(self._pages.limits, Act.STREAM, visit)
+        except VisitorError as error:
+            wait = max(5, round(error.retry_after_seconds or 0) + 1)
+            return self._pages.look.frame("stub.html", status=429, seconds=wait)
+        if visit.request.method == "HEAD":
+            return self._pages.look.frame("stub.html", seconds=1)
+        return None
+
+
+class _View:
+    """One open stream: what it has shown, and how it goes on."""
+
+    def __init__(self, pages: Pages, session: Session, window: Window, send: Send) -> None:
+        self._desk: Desk = pages.desk
+        self._look: Look = pages.look
+        self._clock: Callable[[], float] = pages.clock
+        self._session = session
+        self._window = window
+        self._send = send
+        self._nonce = secrets.token_urlsafe(16)
+        self._last_seq = 0
+        self._progress: dict[int, Progress] = {}
+        self._beats = 0
+
+    async def run(self, listener: Listener, receive: Receive) -> None:
+        """The whole answer. Subscribing came before: the history read here lacks nothing that follows."""
+        await self._begin()
+        async with asyncio.TaskGroup() as tasks:
+            gone = tasks.create_task(_until_gone(receive))
+            over = tasks.create_task(self._window.over.wait())
+            try:
+                await self._follow(listener, {gone, over})
+            finally:
+                gone.cancel()
+                over.cancel()
+        await self._send({"type": "http.response.body", "body": b"</div></div></body></html>\n"})
+
+    async def _begin(self) -> None:
+        headers = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-security-policy", self._look.frame_policy(self._nonce).encode()),
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        history = self._desk.history(self._session, limit=HISTORY)
+        shown = self._show(history)
+        await self._write(
+            self._look.render(
+                "view.html",
+                live=True,
+                refresh=f"1;url=/chat/live?w={self._window.name}",
+                line_is_up=self._desk.line_is_up,
+                messages=shown,
+            )
+        )
+
+    async def _follow(self, listener: Listener, ends: set[asyncio.Task[object]]) -> None:
+        """Write what happens until one of `ends` is done, the time is up, or nothing can follow."""
+        loop = asyncio.get_running_loop()
+        end_at = loop.time() + LIFE_SECONDS * (1 + random.uniform(0, _LIFE_SPREAD))  # noqa: S311 - no secret
+        beat_at = loop.time()
+        while loop.time() < end_at:
+            if loop.time() >= beat_at:
+                beat_at = loop.time() + HEARTBEAT_SECONDS
+                await self._write(self._heartbeat())
+            event = await _next(listener, ends, beat_at - loop.time())
+            if event is not None:
+                await self._write(self._fragment(event))
+            if isinstance(event, Ended) or any(end.done() for end in ends):
+                return
+
+    def _fragment(self, event: Event) -> str:
+        match event:
+            case Said(message):
+                return self._show([*self._missed(message), message])
+            case Progressed(seq, progress):
+                return self._show_progress(seq, progress)
+            case StandingChanged(standing):
+                return self._look.render("standing.html", standing=standing)
+            case LineChanged(up):
+                return self._look.render("line.html", up=up, nonce=self._nonce)
+            case Ended(burned):
+                return self._look.render("ended.html", burned=burned)
+
+    def _show(self, messages: list[Message]) -> str:
+        new = [message for message in messages if message.seq > self._last_seq]
+        if not new:
+            return ""
+        self._last_seq = new[-1].seq
+        self._progress |= {message.seq: message.progress for message in new}
+        return self._look.messages(new, today=int(self._clock() // 86400))
+
+    def _missed(self, message: Message) -> list[Message]:
+        """What lies between the last one shown and this one. Nothing, as long as events come in order."""
+        gap = message.seq - self._last_seq - 1
+        return self._desk.history(self._session, before=message.seq, limit=gap) if gap > 0 else []
+
+    def _show_progress(self, seq: int, progress: Progress) -> str:
+        """An event older than the history that is shown, or of a message that is not shown, says nothing new."""
+        if progress <= self._progress.get(seq, Progress.READ):
+            return ""
+        self._progress[seq] = progress
+        return self._look.render("progressed.html", seq=seq, progress=progress, nonce=self._nonce)
+
+    def _heartbeat(self) -> str:
+        self._beats += 1
+        return f'<style nonce="{self._nonce}">.lost{{animation-name:lost{self._beats % 2}}}</style>\n'
+
+    async def _write(self, html: str) -> None:
+        if html:
+            await self._send({"type": "http.response.body", "body": html.encode(), "more_body": True})
+
+
+async def _next(listener: Listener, ends: set[asyncio.Task[object]], seconds: float) -> Event | None:
+    """The next event; None when the time is over or one of `ends` is done."""
+    event = asyncio.ensure_future(listener.next(max(0.0, seconds)))
+    try:
+        await asyncio.wait({event, *ends}, return_when=asyncio.FIRST_COMPLETED)
+        return event.result() if event.done() else None
+    finally:
+        event.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _name_of(request: Request) -> str:
+    """The window's name: what it says, if it could be one of ours, else a new one."""
+    name = request.query_params.get("w", "")
+    return name if _NAME.fullmatch(name) else secrets.token_urlsafe(12)
