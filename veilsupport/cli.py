@@ -119,7 +119,7 @@ async def _run(house: DataDirectory, settings: Config, key: ApplianceKey, port: 
 def setup(data: Path, **answers: Any) -> None:
     """Set the account, the admins and the page; what is not given stays as it is, or is asked on a terminal."""
     with DataDirectory(data) as house:
-        if any(value for value in answers.values()):
+        if any(value not in (None, ()) for value in answers.values()):
             _set_up(house, answers)
         elif sys.stdin.isatty():
             _ask_and_set_up(house)
@@ -218,10 +218,10 @@ def _set_up(house: DataDirectory, answers: dict[str, Any]) -> None:
 def _with_answers(before: Config, answers: dict[str, Any]) -> Config:
     """SetupErrors names every wrong answer."""
     values = before.model_dump()
-    xmpp = {key: answers[key] for key in ("jid", "host", "port", "tls", "certificate") if answers.get(key)}
+    xmpp = {key: answers[key] for key in ("jid", "host", "port", "tls", "certificate") if answers.get(key) is not None}
     if xmpp:
         values["xmpp"] = (values["xmpp"] or {}) | xmpp
-    desk = {key: answers[key] for key in ("name", "greeting") if answers.get(key)}
+    desk = {key: answers[key] for key in ("name", "greeting") if answers.get(key) is not None}
     values["desk"] |= desk
     if answers.get("admins"):
         values["admin"] = tuple(_admin(each) for each in answers["admins"])
