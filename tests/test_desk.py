@@ -26,9 +26,12 @@ from veilsupport.model import (
     LineChanged,
     Private,
     Progress,
+    ReadUpTo,
     Said,
+    SignedOut,
     Standing,
     StandingChanged,
+    Typing,
 )
 
 EMAIL, PASSWORD = Private("nobody@mail.example"), Private("correct horse")
@@ -462,5 +465,118 @@ def test_damaged_keys_open_nothing_and_are_said_to_be_damaged(tmp_path: Path) ->
         assert desk.open_session(signed.token) is None
         with pytest.raises(VisitorError, match="damaged"):
             await desk.visitor_returns(code, now=NOON)
+
+    at_a_desk(tmp_path, story)
+
+
+# ---- what the API adds -------------------------------------------------------------------------------------------
+
+
+def test_visitor_arrives_with_a_code_and_the_first_message_makes_the_conversation(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        signed, code = await desk.visitor_arrives(now=NOON)
+        session = reopened(desk, signed.token)
+        assert (session.pending_code, desk.conversation(session)) == (None, None)
+        await desk.visitor_says(session, "hello", once=b"1", now=NOON, site="shop")
+        conversation = desk.conversation(session)
+        assert conversation is not None
+        assert conversation.site == "shop"
+        assert {each.site for each in desk.due(now=NOON)} == {"shop"}
+        assert "(shop)" in await commanded(desk, "list")
+        assert (await desk.visitor_returns(code, now=NOON)).visitor == signed.visitor
+
+    at_a_desk(tmp_path, story)
+
+
+def test_a_session_is_ended_from_another_and_its_pages_are_told(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        signed, code = await desk.visitor_arrives(now=NOON)
+        one = reopened(desk, signed.token)
+        other = reopened(desk, (await desk.visitor_returns(code, now=NOON)).token)
+        assert {each.id for each in desk.sessions(one)} == {one.id, other.id}
+        stranger = await start(desk)
+        for id in ("nonsense", stranger.id):
+            with pytest.raises(VisitorError, match="no such session"):
+                await desk.visitor_ends_session(one, id)
+        with desk.listen(one) as mine, desk.listen(other) as theirs:
+            await desk.visitor_ends_session(one, other.id)
+            assert await theirs.next(1) == SignedOut()
+            assert await mine.next(0) is None
+        assert [each.id for each in desk.sessions(one)] == [one.id]
+
+    at_a_desk(tmp_path, story)
+
+
+def test_renewed_session_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        signed = await desk.visitor_starts("hello", seed=b"s", now=NOON)
+        session = reopened(desk, signed.token)
+        renewed = await desk.visitor_renews(session, now=NOON)
+        assert desk.open_session(signed.token) is None
+        again = reopened(desk, renewed.token)
+        assert again.pending_code == session.pending_code
+        assert [each.body for each in desk.history(again)] == ["hello"]
+
+    at_a_desk(tmp_path, story)
+
+
+def test_changed_password_opens_and_the_old_one_does_not(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        session = reopened(desk, (await desk.visitor_registers(EMAIL, PASSWORD, now=NOON)).token)
+        other = await desk.visitor_logs_in(EMAIL, PASSWORD, now=NOON)
+        await desk.visitor_says(session, "hello", once=b"1", now=NOON)
+        with pytest.raises(VisitorError, match="do not belong"):
+            await desk.visitor_changes_password(session, EMAIL, Private("wrong password"), Private("new password"))
+        await desk.visitor_changes_password(session, EMAIL, PASSWORD, Private("new password"))
+        assert desk.open_session(other.token) is None
+        with pytest.raises(VisitorError):
+            await desk.visitor_logs_in(EMAIL, PASSWORD, now=NOON)
+        again = await desk.visitor_logs_in(EMAIL, Private("new password"), now=NOON)
+        assert [each.body for each in desk.history(reopened(desk, again.token))] == ["hello"]
+        stranger = await start(desk)
+        with pytest.raises(VisitorError, match="do not belong"):
+            await desk.visitor_changes_password(stranger, EMAIL, Private("new password"), Private("mine now please"))
+
+    at_a_desk(tmp_path, story)
+
+
+def test_reading_and_typing_reach_the_other_pages(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        session = await start(desk)
+        [alias] = desk.open_aliases()
+        with desk.listen(session) as page:
+            await desk.visitor_reads(session, 1)
+            await desk.visitor_reads(session, 1)
+            await desk.visitor_reads(session, 99)
+            desk.admin_types(ADA, alias)
+            desk.admin_types(ADA, "qqqqqq-1")
+            assert [await page.next(1), await page.next(1)] == [ReadUpTo(1), Typing("Ada")]
+            assert await page.next(0) is None
+
+    at_a_desk(tmp_path, story)
+
+
+def test_history_after_a_number_is_without_gap(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        session = await start(desk, "1")
+        for number in range(2, 8):
+            await desk.visitor_says(session, str(number), once=b"n", now=NOON)
+        assert [each.body for each in desk.history_after(session, 3, limit=2)] == ["4", "5"]
+        assert [each.body for each in desk.history_after(session, 5)] == ["6", "7"]
+
+    at_a_desk(tmp_path, story)
+
+
+def test_answer_time_is_told_once_enough_are_known(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        for number in range(5):
+            assert desk.answer_minutes(now=NOON + number) is None
+            conversation = desk.conversation(await start(desk))
+            assert conversation is not None
+            await desk.admin_says(ADA, conversation.alias, "hi", intake=intake(), now=NOON + 240)
+        for alias in desk.open_aliases():
+            await desk.admin_says(ADA, alias, "and", intake=intake(), now=NOON + 9999)
+        assert desk.answer_minutes(now=NOON) is None  # looked up once a minute
+        assert desk.answer_minutes(now=NOON + 60) == 4
 
     at_a_desk(tmp_path, story)

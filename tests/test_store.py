@@ -313,6 +313,28 @@ asyncio.run(go())
     asyncio.run(look())
 
 
+def test_a_migrated_database_has_the_shape_of_a_fresh_one(tmp_path: Path) -> None:
+    """From version 1, as its schema stood when it was released."""
+    fresh, old = tmp_path / "fresh.sqlite", tmp_path / "old.sqlite"
+    Store(fresh).close()
+    db = sqlite3.connect(old)
+    db.executescript((Path(__file__).parent / "schema-1.sql").read_text())
+    db.close()
+    Store(old).close()
+    assert shape(old) == shape(fresh)
+
+
+def shape(path: Path) -> object:
+    """Every table's columns and every index, as SQLite understands them."""
+    db = sqlite3.connect(path)
+    names = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
+    columns = {name: db.execute("SELECT * FROM pragma_table_xinfo(?)", (name,)).fetchall() for name in names}
+    indexes = db.execute("SELECT name, tbl_name, sql FROM sqlite_schema WHERE type = 'index' ORDER BY name").fetchall()
+    version = db.execute("PRAGMA user_version").fetchone()
+    db.close()
+    return columns, indexes, version
+
+
 def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
     path = tmp_path / "veilsupport.sqlite"
     db = sqlite3.connect(path)

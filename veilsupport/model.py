@@ -84,6 +84,23 @@ class Session:
     private_key: bytes = field(repr=False)  # X25519, 32 bytes; lives only as long as this value
     pending_code: Private | None  # the return code, until the visitor says that it is kept
 
+    @property
+    def id(self) -> str:
+        """What the visitor's own list of sessions calls it; opens nothing."""
+        return session_id(self.token_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEntry:
+    """One line of a visitor's own list of sessions."""
+
+    id: str
+    made_minute: int  # Unix minutes
+
+
+def session_id(token_hash: bytes) -> str:
+    return token_hash[:8].hex()
+
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
@@ -94,6 +111,8 @@ class Conversation:
     standing: Standing
     last_seq: int
     last_minute: int  # Unix minutes
+    site: str = ""  # the site through which it was begun; "" is the desk's own page
+    read_seq: int = 0  # the newest message that the visitor has looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +154,7 @@ class Delivery:
     alias: str  # empty for a notice that belongs to no conversation
     body: str  # for RETRACT: the stanza id to be retracted
     created_minute: int
+    site: str = ""  # the conversation's
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +197,20 @@ class StandingChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadUpTo:
+    """The visitor has looked at everything up to `seq`, on one of their devices."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """An admin is writing an answer at this moment."""
+
+    name: str  # the admin's public name
+
+
+@dataclass(frozen=True, slots=True)
 class LineChanged:
     """The line to the admins (the XMPP connection) came up or went down."""
 
@@ -184,12 +218,17 @@ class LineChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedOut:
+    """Nothing follows: this session was ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
-    """Nothing follows: the conversation was burned, or this session was ended, or the desk stops."""
+    """Nothing follows: the conversation was burned, or the desk stops, or the reader was too slow."""
 
     burned: bool
 
 
-Event = Said | Progressed | StandingChanged | LineChanged | Ended
+Event = Said | Progressed | StandingChanged | ReadUpTo | Typing | LineChanged | SignedOut | Ended
 
 BODY_MAX_CHARACTERS: Final = 4000

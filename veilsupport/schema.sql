@@ -1,4 +1,4 @@
--- The whole of what VeilSupport keeps, version 1. Units and meanings stand beside each column.
+-- The whole of what VeilSupport keeps, version 2. Units and meanings stand beside each column.
 --
 -- What is NOT here, and why: no network address, no user agent, no circuit (nobody is identified by them); no e-mail address
 -- (only a keyed hash); no return code and no session token (only hashes, and keys wrapped under what they derive); no JID (a keyed
@@ -8,7 +8,7 @@
 -- What a reader of this file does learn: how many visitors and messages there are, in which minute each message was
 -- kept and about how long it is (in steps of 256 bytes), who of the two sides wrote it, and how far it came.
 
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 
 -- An anonymous person.
 CREATE TABLE visitor (
@@ -43,7 +43,9 @@ CREATE TABLE conversation (
     alias       TEXT NOT NULL UNIQUE,  -- heron-42: random, and all that admins call it
     standing    TEXT NOT NULL CHECK (standing IN ('open', 'closed', 'blocked')),
     last_seq    INTEGER NOT NULL,  -- of its newest message
-    last_minute INTEGER NOT NULL
+    last_minute INTEGER NOT NULL,
+    site        TEXT NOT NULL DEFAULT '',  -- name of the site through which it was begun; '' is the desk's own page
+    read_seq    INTEGER NOT NULL DEFAULT 0  -- the newest message that the visitor has looked at
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX conversation_newest ON conversation (standing, last_minute);
 

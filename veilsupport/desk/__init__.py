@@ -12,7 +12,8 @@ are told and the XMPP edge is woken.
 from veilsupport.desk.admins import Admins
 from veilsupport.desk.listener import Listener
 from veilsupport.desk.outbox import Outbox
-from veilsupport.desk.visitors import SignedIn, Visitors
+from veilsupport.desk.visitors import Visitors
+from veilsupport.desk.ways_in import SignedIn
 
 __all__ = ["Desk", "Listener", "SignedIn"]
 

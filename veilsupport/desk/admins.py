@@ -19,6 +19,7 @@ from veilsupport.model import (
     Progress,
     Standing,
     StandingChanged,
+    Typing,
 )
 from veilsupport.store import NewDelivery, NewMessage, Taken
 
@@ -64,6 +65,12 @@ class Admins(Core):
             Progress.KEPT,
         )
         self._tell_said(kept, message)
+
+    def admin_types(self, admin: Admin, alias: str) -> None:
+        """An admin is writing to that conversation at this moment; unknown aliases are ignored."""
+        found = self.store.conversation_called(alias)
+        if found:
+            self.listeners.tell(found[0].id, Typing(admin.name))
 
     async def admin_commands(self, admin: Admin, command: Command, *, intake: Intake, now: float) -> None:
         """Carry out a `!` command; its answer is queued as a notice, and so is what is wrong with it.
@@ -155,7 +162,7 @@ class Admins(Core):
         found = self.store.conversations(Standing.OPEN, limit=LIST_MAX)
         if not found:
             return "No conversation is open."
-        return "\n".join(f"{each.alias}: {_ago(minute_of(now) - each.last_minute)}" for each in found)
+        return "\n".join(_line(each, minute_of(now)) for each in found)
 
     def _counts(self) -> list[str]:
         open_ones = self.store.count_conversations(Standing.OPEN)
@@ -167,6 +174,11 @@ class Admins(Core):
 
         archive = hashed(intake.archive) if intake.archive is not None else None
         return Taken(hashed(intake.key), archive, intake.position)
+
+
+def _line(conversation: Conversation, minute: int) -> str:
+    site = f" ({conversation.site})" if conversation.site else ""
+    return f"{conversation.alias}{site}: {_ago(minute - conversation.last_minute)}"
 
 
 def _ago(minutes: int) -> str:

@@ -21,8 +21,8 @@ ANIMALS: Final = tuple(
 
 
 def candidates() -> Iterator[str]:
-    """Random aliases without end: two digits while they last, then three and four."""
-    for limit in (100, 100, 100, 1000, 1000):
+    """Random aliases without end. From 140,000 at first, so that one which was burned hardly ever comes again."""
+    for limit in (1000, 1000, 1000):
         yield f"{secrets.choice(ANIMALS)}-{secrets.randbelow(limit)}"
     while True:
         yield f"{secrets.choice(ANIMALS)}-{secrets.randbelow(10_000)}"

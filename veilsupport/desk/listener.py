@@ -15,9 +15,10 @@ WAITING_MAX: Final = 256  # events; a reader further behind than this starts ane
 class Listener:
     """One open page's view of a conversation. Bounded: a reader too slow gets `Ended` and starts anew."""
 
-    def __init__(self, listeners: Listeners, conversation: bytes) -> None:
+    def __init__(self, listeners: Listeners, conversation: bytes, session: bytes) -> None:
         self._listeners = listeners
         self._conversation = conversation
+        self.session = session  # its token's hash
         self._events: asyncio.Queue[Event] = asyncio.Queue(WAITING_MAX)
 
     async def next(self, timeout_seconds: float) -> Event | None:
@@ -52,8 +53,8 @@ class Listeners:
     def __init__(self) -> None:
         self._of: defaultdict[bytes, list[Listener]] = defaultdict(list)
 
-    def add(self, conversation: bytes) -> Listener:
-        listener = Listener(self, conversation)
+    def add(self, conversation: bytes, session: bytes) -> Listener:
+        listener = Listener(self, conversation, session)
         self._of[conversation].append(listener)
         return listener
 
@@ -66,6 +67,12 @@ class Listeners:
     def tell(self, conversation: bytes, event: Event) -> None:
         for listener in tuple(self._of.get(conversation, ())):
             listener.offer(event)
+
+    def tell_session(self, conversation: bytes, session: bytes, event: Event) -> None:
+        """Only the pages that one session has open."""
+        for listener in tuple(self._of.get(conversation, ())):
+            if listener.session == session:
+                listener.offer(event)
 
     def tell_all(self, event: Event) -> None:
         for conversation in tuple(self._of):

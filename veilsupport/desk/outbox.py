@@ -91,8 +91,15 @@ class Outbox(Core):
         return crypto.derive(self.key.pepper, "veil-intake", archive.encode())
 
     def _opened(self, stored: StoredDelivery) -> Delivery:
-        admin = self._admin_of[stored.admin]
-        return Delivery(stored.stanza_id, admin, stored.kind, stored.alias, self._text(stored), stored.made_minute)
+        return Delivery(
+            stored.stanza_id,
+            self._admin_of[stored.admin],
+            stored.kind,
+            stored.alias,
+            self._text(stored),
+            stored.made_minute,
+            stored.site,
+        )
 
     def _text(self, stored: StoredDelivery) -> str:
         return crypto.unwrap_text(self.key.outbox, stored.sealed, stored.stanza_id.encode())

@@ -10,11 +10,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from veilsupport.errors import SetupError
-from veilsupport.model import Author, Conversation, DeliveryKind, Progress, Standing
+from veilsupport.model import Progress, Standing
 from veilsupport.store import rows
+from veilsupport.store.reads import Reads
 from veilsupport.store.values import (
     Kept,
     Moved,
@@ -52,7 +53,7 @@ T = TypeVar("T")
 REFUSAL_PAUSE_MINUTES: Final = (1, 2, 4, 8, 16, 32, 60)
 
 
-class Store:
+class Store(Reads):
     """The open database. Made and closed once; reads belong to the thread that made it."""
 
     def __init__(self, path: Path) -> None:
@@ -101,6 +102,28 @@ class Store:
     async def end_session(self, token_hash: bytes) -> None:
         sql = "DELETE FROM session WHERE token_hash = ?"
         await self._write(lambda db: db.execute(sql, (token_hash,)), scrub=True)
+
+    async def end_other_sessions(self, visitor: bytes, *, kept: bytes) -> list[bytes]:
+        """All of that visitor's but the one with token hash `kept`; the token hashes of those that ended."""
+
+        def work(db: Db) -> list[bytes]:
+            sql = "DELETE FROM session WHERE visitor = ? AND token_hash <> ? RETURNING token_hash"
+            return [token_hash for (token_hash,) in db.execute(sql, (visitor, kept)).fetchall()]
+
+        return await self._write(work, scrub=True)
+
+    async def replace_session(self, old: bytes, visitor: bytes, session: NewSession, *, minute: int) -> None:
+        """A new session in the place of the one with token hash `old`. NotFound: the visitor is gone."""
+
+        def work(db: Db) -> None:
+            db.execute("DELETE FROM session WHERE token_hash = ?", (old,))
+            rows.insert_session(db, session, visitor, minute)
+
+        await self._write(work, scrub=True)
+
+    async def change_credential(self, lookup: bytes, *, salt: bytes, wrapped_key: bytes) -> None:
+        sql = "UPDATE credential SET salt = ?, wrapped_key = ? WHERE lookup = ?"
+        await self._write(lambda db: db.execute(sql, (salt, wrapped_key, lookup)), scrub=True)
 
     async def burn(
         self,
@@ -161,6 +184,11 @@ class Store:
             rows.insert_notices(db, notices, minute)
 
         await self._write(work)
+
+    async def mark_read_by_visitor(self, conversation: bytes, seq: int) -> bool:
+        """Whether that is further than before."""
+        sql = "UPDATE conversation SET read_seq = ?1 WHERE id = ?2 AND read_seq < ?1 AND last_seq >= ?1"
+        return await self._write(lambda db: db.execute(sql, (seq, conversation)).rowcount > 0)
 
     # ---- deliveries ------------------------------------------------------------------------------------------
 
@@ -251,103 +279,5 @@ class Store:
         sql = "INSERT OR REPLACE INTO setting VALUES (?, ?)"
         await self._write(lambda db: db.execute(sql, (name, value)), scrub=True)
 
-    # ---- reads -----------------------------------------------------------------------------------------------
-
-    def session(self, token_hash: bytes) -> StoredSession | None:
-        sql = (
-            "SELECT v.id, v.public_key, s.wrapped_key, s.sealed_code"
-            " FROM session s JOIN visitor v ON v.id = s.visitor WHERE s.token_hash = ?"
-        )
-        row = self._one(sql, token_hash)
-        return StoredSession(*row) if row else None
-
-    def credential(self, lookup: bytes) -> StoredCredential | None:
-        sql = (
-            "SELECT v.id, v.public_key, c.salt, c.wrapped_key"
-            " FROM credential c JOIN visitor v ON v.id = c.visitor WHERE c.lookup = ?"
-        )
-        row = self._one(sql, lookup)
-        return StoredCredential(*row) if row else None
-
-    def conversation(self, visitor: bytes) -> Conversation | None:
-        return rows.conversation(self._db, visitor)
-
-    def conversation_called(self, alias: str) -> tuple[Conversation, bytes] | None:
-        """The conversation, and the public key of its visitor."""
-        sql = (
-            "SELECT c.id, c.alias, c.standing, c.last_seq, c.last_minute, v.public_key"
-            " FROM conversation c JOIN visitor v ON v.id = c.id WHERE c.alias = ?"
-        )
-        row = self._one(sql, alias)
-        return (rows.as_conversation(row), row[5]) if row else None
-
-    def conversations(self, standing: Standing, *, limit: int) -> list[Conversation]:
-        """Those of one standing, newest first."""
-        sql = (
-            "SELECT id, alias, standing, last_seq, last_minute FROM conversation"
-            " WHERE standing = ? ORDER BY last_minute DESC, id LIMIT ?"
-        )
-        return [rows.as_conversation(row) for row in self._db.execute(sql, (standing, limit))]
-
-    def count_conversations(self, standing: Standing) -> int:
-        return int(self._one("SELECT count(*) FROM conversation WHERE standing = ?", standing)[0])
-
-    def messages(self, conversation: bytes, *, before: int | None, limit: int) -> list[StoredMessage]:
-        """The newest `limit` before sequence number `before`, oldest first."""
-        sql = (
-            "SELECT seq, author, progress, minute, sealed FROM message"
-            " WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
-        )
-        found = self._db.execute(sql, (conversation, before or 2**62, limit)).fetchall()
-        return [StoredMessage(row[0], Author(row[1]), Progress(row[2]), *row[3:]) for row in reversed(found)]
-
-    def due(self, *, minute: int, limit: int) -> list[StoredDelivery]:
-        """Oldest first."""
-        return self._deliveries("d.state = 'due' AND d.due_minute <= ? ORDER BY d.n LIMIT ?", minute, limit)
-
-    def strays(self, admins: Collection[bytes]) -> list[tuple[StoredDelivery, bool]]:
-        """What is not acknowledged and due to none of these; and whether one of these has the same message."""
-        marks = ", ".join("?" * len(admins))
-        has = f"SELECT 1 FROM delivery WHERE conversation = ? AND seq = ? AND admin IN ({marks})"  # noqa: S608 - only ?
-        strays = self._deliveries(f"d.state IN ('due', 'sent') AND d.admin NOT IN ({marks}) ORDER BY d.n", *admins)
-        return [(each, self._one(has, each.conversation, each.seq, *admins) is not None) for each in strays]
-
-    def unacknowledged(self) -> list[tuple[str, int]]:
-        """(stanza id, minute of its last attempt), oldest first."""
-        return self._db.execute(
-            "SELECT stanza_id, sent_minute FROM delivery WHERE state = 'sent' ORDER BY n"
-        ).fetchall()
-
-    def backlog(self) -> int:
-        """How many deliveries the XMPP server has not acknowledged yet."""
-        return int(self._one("SELECT count(*) FROM delivery WHERE state IN ('due', 'sent')")[0])
-
-    def alias_of_stanza(self, stanza_id: str) -> str | None:
-        sql = "SELECT c.alias FROM delivery d JOIN conversation c ON c.id = d.conversation WHERE d.stanza_id = ?"
-        row = self._one(sql, stanza_id)
-        return row[0] if row else None
-
-    def position(self, archive: bytes) -> tuple[str, int] | None:
-        """(the archive's id of the last stanza taken, in which minute)."""
-        row = self._one("SELECT position, minute FROM cursor WHERE archive = ?", archive)
-        return (row[0], row[1]) if row else None
-
-    def setting(self, name: str) -> bytes | None:
-        row = self._one("SELECT value FROM setting WHERE name = ?", name)
-        return row[0] if row else None
-
-    # ---- within ----------------------------------------------------------------------------------------------
-
     async def _write(self, work: Callable[[Db], T], *, scrub: bool = False) -> T:
         return await self._writer.write(work, scrub=scrub)
-
-    def _one(self, sql: str, *values: object) -> Any:
-        return self._db.execute(sql, values).fetchone()
-
-    def _deliveries(self, where: str, *values: object) -> list[StoredDelivery]:
-        sql = (
-            "SELECT d.stanza_id, d.admin, d.kind, coalesce(c.alias, ''), d.conversation, d.seq, d.made_minute, d.sealed"  # noqa: S608
-            f" FROM delivery d LEFT JOIN conversation c ON c.id = d.conversation WHERE {where}"
-        )
-        found: Iterable[Any] = self._db.execute(sql, values)
-        return [StoredDelivery(row[0], row[1], DeliveryKind(row[2]), *row[3:]) for row in found]

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from veilsupport.errors import Duplicate, NotFound
-from veilsupport.model import Conversation, DeliveryKind, Progress, Standing
-from veilsupport.store.values import Kept, Moved, NewDelivery, NewMessage, NewSession, NewVisitor, Taken
+from veilsupport.model import Author, Conversation, DeliveryKind, Progress, Standing
+from veilsupport.store.values import Kept, Moved, NewDelivery, NewMessage, NewSession, NewVisitor, StoredMessage, Taken
 from veilsupport.store.writer import Db
 
+CONVERSATION: Final = "c.id, c.alias, c.standing, c.last_seq, c.last_minute, c.site, c.read_seq"
 _RANK: Final = "CASE state WHEN 'acked' THEN 1 WHEN 'arrived' THEN 2 WHEN 'read' THEN 3 ELSE 0 END"
 _STATE_OF: Final = {Progress.HANDED_OVER: "acked", Progress.ON_DEVICE: "arrived", Progress.READ: "read"}
 
 
 def as_conversation(row: Any) -> Conversation:
-    return Conversation(row[0], row[1], Standing(row[2]), row[3], row[4])
+    return Conversation(row[0], row[1], Standing(row[2]), *row[3:7])
+
+
+def as_message(row: Any) -> StoredMessage:
+    return StoredMessage(row[0], Author(row[1]), Progress(row[2]), row[3], row[4])
 
 
 def conversation(db: Db, visitor: bytes) -> Conversation | None:
-    sql = "SELECT id, alias, standing, last_seq, last_minute FROM conversation WHERE id = ?"
+    sql = f"SELECT {CONVERSATION} FROM conversation c WHERE id = ?"  # noqa: S608 - a constant of ours
     row = db.execute(sql, (visitor,)).fetchone()
     return as_conversation(row) if row else None
 
@@ -74,7 +80,7 @@ def move_cursor(db: Db, archive: bytes, position: str, minute: int) -> None:
 
 def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: Iterable[str]) -> Kept:
     """Append to a conversation, making it with the first free alias when it is not there yet."""
-    before = conversation(db, visitor) or _new_conversation(db, visitor, minute, aliases)
+    before = conversation(db, visitor) or _new_conversation(db, visitor, new.site, minute, aliases)
     if new.once is not None:
         row = db.execute("SELECT seq FROM posted WHERE conversation = ? AND once = ?", (visitor, new.once)).fetchone()
         if row:
@@ -90,18 +96,17 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
     db.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", row)
     for delivery in new.deliveries:
         insert_delivery(db, delivery, visitor, seq if delivery.kind is DeliveryKind.MESSAGE else None, minute)
-    return Kept(
-        Conversation(visitor, before.alias, standing, seq, minute), seq, reopened=standing is not before.standing
-    )
+    after = replace(before, standing=standing, last_seq=seq, last_minute=minute)
+    return Kept(after, seq, reopened=standing is not before.standing)
 
 
-def _new_conversation(db: Db, visitor: bytes, minute: int, aliases: Iterable[str]) -> Conversation:
+def _new_conversation(db: Db, visitor: bytes, site: str, minute: int, aliases: Iterable[str]) -> Conversation:
     if not db.execute("SELECT 1 FROM visitor WHERE id = ?", (visitor,)).fetchone():
         raise NotFound("That visitor is gone.")
     for alias in aliases:
-        values = (visitor, alias, Standing.OPEN, 0, minute)
-        if db.execute("INSERT OR IGNORE INTO conversation VALUES (?, ?, ?, ?, ?)", values).rowcount:
-            return Conversation(visitor, alias, Standing.OPEN, 0, minute)
+        values = (visitor, alias, Standing.OPEN, 0, minute, site, 0)
+        if db.execute("INSERT OR IGNORE INTO conversation VALUES (?, ?, ?, ?, ?, ?, ?)", values).rowcount:
+            return Conversation(visitor, alias, Standing.OPEN, 0, minute, site)
     raise NotFound("No alias is free.")
 
 

@@ -47,6 +47,7 @@ class NewMessage:
     seal: Callable[[int], bytes]
     deliveries: Sequence[NewDelivery]  # kind MESSAGE: they carry this message; others only belong to its conversation
     once: bytes | None = None
+    site: str = ""  # of the conversation, if this message makes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class StoredDelivery:
     admin: bytes
     kind: DeliveryKind
     alias: str
+    site: str
     conversation: bytes | None
     seq: int | None
     made_minute: int

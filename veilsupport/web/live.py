@@ -47,9 +47,12 @@ from veilsupport.model import (
     Message,
     Progress,
     Progressed,
+    ReadUpTo,
     Said,
     Session,
+    SignedOut,
     StandingChanged,
+    Typing,
 )
 from veilsupport.web.look import Look
 from veilsupport.web.pages import HISTORY, Pages, Visit, take
@@ -160,7 +163,7 @@ class _View:
             event = await _next(listener, ends, beat_at - loop.time())
             if event is not None:
                 await self._write(self._fragment(event))
-            if isinstance(event, Ended) or any(end.done() for end in ends):
+            if isinstance(event, Ended | SignedOut) or any(end.done() for end in ends):
                 return
 
     def _fragment(self, event: Event) -> str:
@@ -175,6 +178,8 @@ class _View:
                 return self._look.render("line.html", up=up, nonce=self._nonce)
             case Ended(burned):
                 return self._look.render("ended.html", burned=burned)
+            case ReadUpTo() | Typing() | SignedOut():
+                return ""
 
     def _show(self, messages: list[Message]) -> str:
         new = [message for message in messages if message.seq > self._last_seq]
