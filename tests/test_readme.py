@@ -39,7 +39,7 @@ def settings_part() -> str:
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for section, field in Config.model_fields.items():
         inner = model_in(field.annotation)
-        title = f"[[{section}]]" if section == "admin" else f"[{section}]"
+        title = f"[[{section}]]" if section in ("admin", "site") else f"[{section}]"
         for key, setting in inner.model_fields.items():
             default = "required" if setting.default is PydanticUndefined else f"`{written(setting.default)}`"
             rows.append(f"| `{title} {key}` | {default} | {setting.description} |")

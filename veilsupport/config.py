@@ -48,6 +48,40 @@ def public_name(value: str) -> str:
     return value
 
 
+def site_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", value):
+        raise ValueError("Write 1 to 32 of a to z, 0 to 9 and hyphens.")
+    return value
+
+
+def accent_rule(value: str) -> str:
+    if value and not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
+        raise ValueError("Write a colour as #rrggbb.")
+    return value.lower()
+
+
+def language(value: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z]{2,3}(?:-[a-zA-Z0-9]{2,8})*", value):
+        raise ValueError("Write a language tag such as en or pt-BR.")
+    return value
+
+
+def origin(value: str) -> str:
+    """Scheme, host and port, as a browser sends them (RFC 6454 §6.2): lower case, no default port, no path."""
+    value = value.strip().removesuffix("/").casefold()
+    found = re.fullmatch(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:]+\])(?::(\d{1,5}))?", value)
+    if not found:
+        raise ValueError("Write an origin such as https://shop.example or http://….onion, without a path.")
+    default = {"http": "80", "https": "443"}[found[1]]
+    return value.removesuffix(f":{default}") if found[3] == default else value
+
+
+def path_prefix(value: str) -> str:
+    if value and not re.fullmatch(r"(?:/[a-zA-Z0-9._~-]+)+", value):
+        raise ValueError("Write it as /support: begins with a slash, does not end with one.")
+    return value
+
+
 def torrc_line(value: str) -> str:
     if "\n" in value or "\r" in value or not value.strip():
         raise ValueError("Write one torrc line in each string.")
@@ -56,6 +90,9 @@ def torrc_line(value: str) -> str:
 
 Jid = Annotated[str, AfterValidator(bare_jid)]
 PublicName = Annotated[str, AfterValidator(public_name)]
+SiteName = Annotated[str, AfterValidator(site_name)]
+Language = Annotated[str, AfterValidator(language)]
+Origin = Annotated[str, AfterValidator(origin)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -122,6 +159,26 @@ class WebSettings(_Section):
     """The page without tor."""
 
     port: Port = Field(default=8080, description="port on 127.0.0.1, with `--no-tor` only")
+    prefix: Annotated[str, AfterValidator(path_prefix)] = Field(
+        default="", description="stands before every path, such as `/support`, behind a front of your own"
+    )
+
+
+class SiteSettings(_Section):
+    """A place through which visitors come; `veilsupport site` writes these."""
+
+    name: SiteName = Field(
+        description="in addresses (`/s/<name>`): a to z, 0 to 9 and hyphens; one section for each site"
+    )
+    title: PublicName = Field(description="the name on its pages")
+    greeting: str = Field(default="", max_length=1000, description="the first sentence; empty: the desk's own")
+    accent: Annotated[str, AfterValidator(accent_rule)] = Field(
+        default="", description="colour as `#rrggbb`; empty: the desk's own"
+    )
+    languages: tuple[Language, ...] = Field(default=(), description="BCP 47 tags; the first is the page's")
+    origins: tuple[Origin, ...] = Field(
+        default=(), description="exact origins whose pages may use the API and embed the chat"
+    )
 
 
 class Config(_Section):
@@ -132,12 +189,15 @@ class Config(_Section):
     admin: tuple[AdminSettings, ...] = ()
     tor: TorSettings = TorSettings()
     web: WebSettings = WebSettings()
+    site: tuple[SiteSettings, ...] = ()
 
     @model_validator(mode="after")
     def _distinct_admins(self) -> Config:
         for values in ([each.jid for each in self.admin], [each.name for each in self.admin]):
             if len(set(values)) < len(values):
                 raise ValueError("Every admin needs a JID and a name of their own.")
+        if len({each.name for each in self.site}) < len(self.site):
+            raise ValueError("Every site needs a name of its own.")
         if self.xmpp and self.xmpp.jid in {each.jid for each in self.admin}:
             raise ValueError("The desk's own account cannot be an admin too; give it an account of its own.")
         return self
@@ -222,6 +282,7 @@ def _known_keys(path: tuple[str | int, ...]) -> list[str]:
         "desk": DeskSettings,
         "xmpp": XmppSettings,
         "admin": AdminSettings,
+        "site": SiteSettings,
         "tor": TorSettings,
         "web": WebSettings,
     }

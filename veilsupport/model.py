@@ -129,6 +129,18 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """A place through which visitors come: the operator's own page, or someone else's that links or embeds it."""
+
+    name: str  # in addresses: a to z, 0 to 9 and hyphens; "" is the desk's own page
+    title: str
+    greeting: str
+    accent: str = ""  # #rrggbb, or "" for the desk's own colour
+    languages: tuple[str, ...] = ()  # BCP 47, the first is the page's; () leaves it to the desk
+    origins: tuple[str, ...] = ()  # exact origins (RFC 6454) whose pages may call the API and embed the chat
+
+
+@dataclass(frozen=True, slots=True)
 class Admin:
     """Someone who answers. `address` is a bare JID, which only the XMPP edge understands."""
 
