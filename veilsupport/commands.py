@@ -1,15 +1,15 @@
 """The admins' language: what a line typed into an XMPP app means.
 
-Three shapes, told apart by how the line begins:
-
     !list                       a command; `!!` begins a literal exclamation mark, and nothing begins with `/`,
                                 because clients keep such lines for themselves
-    @heron-42 we are coming     an answer, addressed
-    > [heron-42] are you there  a quotation of what we sent (its tag addresses the answer), then the answer
+    @heron-42 we are coming     an answer, addressed; `[heron-42] we are coming` as well
+    > [heron-42] are you there  a quotation of what we sent (its tag addresses the answer), then the answer or a command
     we are coming               an answer to whomever the context says; the XMPP edge decides, or asks
 
-What we send carries the tag `[heron-42]` in front, which is what a quotation brings back. Pure: text in, values
-out; whether an alias exists is the desk's business.
+What we send carries the tag `[heron-42]` in front, which is what a quotation brings back; in a visitor's own words
+whatever looks like a tag is defused, so that no visitor can address an answer. A line that names two
+conversations in any of these ways is refused: words for one visitor must not reach another. Pure: text in, values out;
+whether an alias exists is the desk's business.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from veilsupport.errors import AdminError
 
 ALIAS = r"[a-z]{2,16}-[0-9]{1,4}"
 _ALIAS_ONLY = re.compile(ALIAS)
-_ADDRESSED = re.compile(rf"@({ALIAS})(?:[:,]?\s+|[:,]?$)", re.IGNORECASE)
-_TAG = re.compile(rf"\[({ALIAS})\](?: |$)")
+_ADDRESSED = re.compile(rf"@({ALIAS})(?![\w-])[:,]?\s*", re.IGNORECASE)
+_TAG = re.compile(rf"\[({ALIAS})\]\s*")
+_LOOKS_LIKE_TAG = re.compile(rf"\[(?={ALIAS}\])")
+_DEFUSED = "[\u2060"  # WORD JOINER: looks the same, and is no tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +68,49 @@ class Answer:
 
 def tag(alias: str, body: str) -> str:
     """What an admin sees of a visitor's words."""
-    return f"[{alias}] {body}"
+    return f"[{alias}] {_LOOKS_LIKE_TAG.sub(_DEFUSED, body)}"
 
 
 def parse(text: str) -> Command | Answer:
-    """What an admin wrote. AdminError: no such command, a stray argument, or quotations of two conversations."""
-    text = text.strip()
-    if text.startswith("!!"):
-        return Answer(text[1:])
-    if text.startswith("!"):
-        return _command(text)
-    if match := _ADDRESSED.match(text):
-        return Answer(text[match.end() :].strip(), match[1].lower())
-    return _quoted(text)
+    """What an admin wrote. AdminError: no such command, a stray argument, a wrong address, or two conversations."""
+    words, named = _without_quotation(text.strip())
+    if match := _ADDRESSED.match(words) or _TAG.match(words):
+        named.append(match[1].lower())
+        words = words[match.end() :]
+    if match := _ADDRESSED.match(words):
+        named.append(match[1].lower())
+    named += _quoted(words)
+    if len(set(named)) > 1:
+        raise AdminError("That names two conversations, so it went to nobody. Write @heron-42 and your answer.")
+    alias = named[0] if named else None
+    if words.startswith("!") and not words.startswith("!!"):
+        return _command(words, alias)
+    if words.startswith("@") and not alias:
+        raise AdminError("That begins with @ but names no conversation, so it went to nobody. !list shows them.")
+    return Answer(words.removeprefix("!") if words.startswith("!!") else words, alias)
 
 
-def _command(text: str) -> Command:
+def takes_alias(verb: str) -> bool:
+    """Whether that command is about one conversation."""
+    return _VERBS[verb].takes_alias
+
+
+def _without_quotation(text: str) -> tuple[str, list[str]]:
+    """Take off a leading quotation that carries our tag, and say whose; any other is the admin's own words."""
+    lines = text.split("\n")
+    end = next((number for number, line in enumerate(lines) if not line.startswith(">")), len(lines))
+    named = _quoted("\n".join(lines[:end]))
+    return ("\n".join(lines[end:]).strip(), named) if named else (text, [])
+
+
+def _quoted(text: str) -> list[str]:
+    """The tags that quoted lines carry."""
+    lines = (line.lstrip("> ") for line in text.split("\n") if line.startswith(">"))
+    return [match[1] for line in lines if (match := _TAG.match(line))]
+
+
+def _command(text: str, named: str | None) -> Command:
+    """`named`: the conversation that the line is about by other means."""
     name, *arguments = text[1:].split() or [""]
     verb = _VERBS.get(name.lower())
     if verb is None:
@@ -90,10 +119,12 @@ def _command(text: str) -> Command:
         shape = f"!{verb.name} heron-42" if verb.takes_alias else f"!{verb.name}"
         raise AdminError(f"That is one word too many. Write: {shape}")
     if not arguments:
-        return Command(verb.name)
+        return Command(verb.name, named if verb.takes_alias else None)
     alias = arguments[0].lstrip("@").lower()
     if not _ALIAS_ONLY.fullmatch(alias):
         raise AdminError(f"That is not the name of a conversation. Write: !{verb.name} heron-42")
+    if named and named != alias:
+        raise AdminError("That names two conversations, so nothing was done.")
     return Command(verb.name, alias)
 
 
@@ -104,22 +135,6 @@ def _unknown(name: str) -> str:
         f"There is no such command; nothing was sent to anyone.{hint} !help lists them."
         " To send a line that begins with ! write !! instead."
     )
-
-
-def _quoted(text: str) -> Answer:
-    """Take off leading quotation blocks that carry our tag; other quotations are the admin's own words."""
-    lines = text.split("\n")
-    end = 0
-    aliases: list[str] = []
-    while end < len(lines) and lines[end].startswith(">"):
-        if match := _TAG.match(lines[end].lstrip("> ")):
-            aliases.append(match[1])
-        end += 1
-    if not aliases:
-        return Answer(text)
-    if len(set(aliases)) > 1:
-        raise AdminError("You quoted two conversations, so this went to nobody. Write @heron-42 and your answer.")
-    return Answer("\n".join(lines[end:]).strip(), aliases[0])
 
 
 def nearest(word: str, known: Iterable[str]) -> list[str]:
@@ -134,6 +149,7 @@ def help_text() -> str:
     return "\n".join(
         [
             "Answer a visitor by replying to or quoting their message, or with @heron-42 and your words.",
+            "A line without any of these goes to the one you last spoke to, if no one else has written since.",
             *lines,
             "A line that shall begin with ! begins with !! instead.",
         ]

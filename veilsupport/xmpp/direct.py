@@ -1,0 +1,185 @@
+"""The direct form: one chat with the desk's account, in which every line carries its conversation's alias.
+
+Where an admin's words go, in this order:
+
+1. `!word` is a command. Together with a reply or a quotation it is about that conversation.
+2. A reply (XEP-0461), a quotation that brings our tag back, or `@heron-42` in front say it themselves. If two of them
+   disagree, the admin is asked.
+3. Anything else goes to the one conversation that it can be about, with a line back that says where it went: the one
+   that this admin explicitly addressed last, if no other has spoken to them since; before they addressed any (after
+   a restart, say), the only open one. If there are several, or none, or if it begins with a quotation that cannot
+   be placed, the words are held and the admin is asked; `@heron-42` alone then sends them there. Never a guess:
+   words for one visitor must not reach another.
+
+What cannot be passed on as it is meant (encrypted text, corrections, files) is answered with why, and goes to nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from veilsupport import commands
+from veilsupport.commands import Answer, Command
+from veilsupport.desk import Desk
+from veilsupport.errors import AdminError, NotFound
+from veilsupport.model import BODY_MAX_CHARACTERS, Admin, Intake
+from veilsupport.xmpp import stanzas
+from veilsupport.xmpp.stanzas import Reading
+
+HELD_SECONDS: Final = 600.0
+_SHOWN_MAX: Final = 8  # conversations named in a question
+
+ENCRYPTED: Final = (
+    "This was encrypted and cannot be read here, so it went to nobody."
+    " Please switch encryption (OMEMO) off for this chat and write it again."
+)
+CORRECTION: Final = (
+    "Corrections do not reach visitors yet: they still see what you wrote first."
+    " Please write what is right in a new message."
+)
+FILE: Final = "Files do not go through, so this went to nobody. Please say it in words."
+CONFLICT: Final = (
+    "Your reply and your @ name two conversations, so this went to nobody. Please write it again with one."
+)
+UNKNOWN_REPLY: Final = "It is not clear what you replied to, so this went to nobody yet."
+UNCLEAR: Final = "It is not clear who this is for, so it went to nobody yet."
+GONE: Final = "That conversation is gone; nothing was sent to anyone."
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    body: str
+    until: float
+
+
+class Direct:
+    """Reads the admins' lines and remembers, in memory only, whom each of them is talking to."""
+
+    def __init__(self, desk: Desk, *, clock: Callable[[], float]) -> None:
+        self._desk = desk
+        self._clock = clock
+        self._possible: dict[Admin, set[str]] = {}  # not in it: nobody was addressed yet
+        self._held: dict[Admin, _Held] = {}
+
+    def spoke(self, admin: Admin, alias: str) -> None:
+        """A visitor's words went to that admin: from now on an unaddressed answer may be meant for them."""
+        if admin in self._possible:
+            self._possible[admin].add(alias)
+
+    async def take(self, admin: Admin, reading: Reading, intake: Intake) -> None:
+        """What an admin wrote takes effect, or is answered with why it does not. Duplicate: it did before."""
+        try:
+            if why := _not_for_visitors(reading):
+                raise AdminError(why)
+            await self._route(admin, reading, intake)
+        except AdminError as error:
+            await self._tell(admin, error.message, intake)
+        except NotFound:
+            await self._tell(admin, GONE, intake)
+
+    async def _route(self, admin: Admin, reading: Reading, intake: Intake) -> None:
+        words, alias = self._replied(reading)
+        line = commands.parse(words)
+        if alias and line.alias and alias != line.alias:
+            raise AdminError(CONFLICT)
+        alias = line.alias or alias
+        match line:
+            case Command(verb):
+                named = Command(verb, alias if commands.takes_alias(verb) else None)  # a reply may have named it
+                await self._desk.admin_commands(admin, named, intake=intake, now=self._clock())
+            case Answer(body) if alias and body:
+                await self._desk.admin_says(admin, alias, body, intake=intake, now=self._clock())
+                self._possible[admin] = {alias}
+            case Answer() if alias:
+                await self._addressed_alone(admin, alias, intake)
+            case Answer(body) if reading.reply_to or body.startswith(">"):
+                await self._ask(admin, body, intake, UNKNOWN_REPLY)  # it may repeat another visitor's words
+            case Answer(body):
+                await self._unaddressed(admin, body, intake)
+
+    def _replied(self, reading: Reading) -> tuple[str, str | None]:
+        """The words without what they reply to, and the conversation that this belongs to, if it is a reply and known.
+
+        Notices are forgotten once delivered; a reply to one is placed by the tag in the part that repeats it.
+        """
+        if not reading.reply_to:
+            return reading.body, None
+        alias = self._desk.alias_of_stanza(reading.reply_to)
+        if reading.fallback is None:
+            return reading.body, alias
+        start, end = reading.fallback
+        return reading.body[:start] + reading.body[end:], alias or _alias_in(reading.body[start:end])
+
+    async def _addressed_alone(self, admin: Admin, alias: str, intake: Intake) -> None:
+        """`@heron-42` and nothing else: send what is held there, or talk to them from now on."""
+        held = self._held.get(admin)
+        if held and self._clock() < held.until:
+            echo = stanzas.echo(alias)
+            await self._desk.admin_says(admin, alias, held.body, intake=intake, now=self._clock(), echo=echo)
+            del self._held[admin]
+        elif alias in self._desk.open_aliases():
+            text = f"Nothing is held back. What you write now without a name goes to {alias}."
+            await self._tell(admin, text, intake)
+        else:
+            raise AdminError(f"No open conversation is called {alias}. !list shows them.")
+        self._possible[admin] = {alias}
+
+    async def _unaddressed(self, admin: Admin, body: str, intake: Intake) -> None:
+        if not body:
+            await self._desk.skip(intake, now=self._clock())
+            return
+        open_ones = self._desk.open_aliases()
+        possible = self._possible.get(admin, open_ones)
+        if len(possible) != 1 or not set(possible) <= set(open_ones):
+            await self._ask(admin, body, intake, UNCLEAR)
+            return
+        [alias] = possible
+        echo = stanzas.echo(alias)
+        await self._desk.admin_says(admin, alias, body, intake=intake, now=self._clock(), echo=echo)
+
+    async def _ask(self, admin: Admin, body: str, intake: Intake, why: str) -> None:
+        """Hold the words and ask; further words join those that are held."""
+        open_ones = self._desk.open_aliases()
+        possible = self._possible.get(admin, set())
+        candidates = [alias for alias in open_ones if alias in possible] or open_ones
+        if not candidates:
+            raise AdminError("No conversation is open, so this went to nobody. !help shows how to reopen one.")
+        held = self._held.get(admin)
+        if held and self._clock() < held.until:
+            body = f"{held.body}\n{body}"
+        if len(body) > BODY_MAX_CHARACTERS:
+            raise AdminError(f"{why} It is too long to be held; write it again with @{candidates[0]} in front.")
+        await self._tell(admin, _question(why, candidates), intake)
+        self._held[admin] = _Held(body, self._clock() + HELD_SECONDS)
+
+    async def _tell(self, admin: Admin, text: str, intake: Intake) -> None:
+        await self._desk.tell(admin, text, intake=intake, now=self._clock())
+
+
+def _question(why: str, candidates: list[str]) -> str:
+    shown = [f"@{alias}" for alias in candidates[:_SHOWN_MAX]]
+    rest = " (and others: !list)" if len(candidates) > _SHOWN_MAX else ""
+    return "\n".join(
+        [
+            why,
+            f"Send one of these within ten minutes, and it goes there: {' '.join(shown)}{rest}",
+            "Next time reply to or quote the message, or begin with the name.",
+        ]
+    )
+
+
+def _not_for_visitors(reading: Reading) -> str | None:
+    if reading.is_encrypted:
+        return ENCRYPTED
+    if reading.is_correction:
+        return CORRECTION
+    return FILE if reading.is_file else None
+
+
+def _alias_in(quotation: str) -> str | None:
+    try:
+        return commands.parse(quotation).alias
+    except AdminError:
+        return None

@@ -1,0 +1,253 @@
+"""What comes in takes effect once, in its order, and is confirmed only when it is on disk.
+
+The rules:
+
+1. All that the connection tells goes through one bounded queue and one worker. What does not fit ends the session: the
+   next one is fresh, and the archive brings back what was dropped.
+2. A fresh session is set up *in* that queue, so live stanzas wait until the archive is read: taken before, they would
+   move the position past what is still unread. A set-up that was cut half-way is done again, also after a
+   resumption, and until it is whole the live stanzas go on waiting.
+3. There is one position in the archive, moved in the same transaction as the effect. The first start begins at the
+   archive's end. An id that the archive no longer knows falls back to the time of the last one.
+4. A stanza's key is the stanza-id that our own server gave it, never another's; where there is no archive, sender and
+   id. What was taken before is taken for done (Duplicate), and confirmed again.
+5. The receipt (XEP-0184) and the answer to the server's `<r/>` follow the commit. While a session is set up, `<r/>` is
+   answered at once: what waits then is in the archive.
+6. `<delay/>` does not mean history: Prosody stamps what waited in a hibernated session. It is not looked at.
+7. ejabberd may send unacknowledged stanzas again in another order; each still takes effect once. The archive's
+   order wins in a catch-up.
+
+Only the bare JIDs of configured admins have any effect here; the gate in transport.py has turned everyone else away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+from xml.etree.ElementTree import Element
+
+from veilsupport.desk import Desk
+from veilsupport.errors import Duplicate, NotFound, StoreError, Unavailable
+from veilsupport.model import Admin, Intake
+from veilsupport.xmpp import signals, stanzas
+from veilsupport.xmpp.archive import Archive, Archived
+from veilsupport.xmpp.direct import Direct
+from veilsupport.xmpp.line import Declined, Line
+from veilsupport.xmpp.outgoing import Outgoing
+from veilsupport.xmpp.signals import Acknowledged, Asked, Heard, Lost, Resumed, Signal, Started
+from veilsupport.xmpp.stanzas import Reading
+
+QUEUE_MAX: Final = 5000
+_OVERLAP_SECONDS: Final = 300.0  # how far before the last known time a catch-up by time begins
+_DISK_PAUSE_SECONDS: Final = 5.0
+
+
+class Incoming:
+    """The queue and its worker. `on_ready` is called when a session is up and reconciled."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        line: Line,
+        outgoing: Outgoing,
+        direct: Direct,
+        *,
+        set_up_seconds: float,
+        on_ready: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.archive = Archive(line)
+        self._desk = desk
+        self._line = line
+        self._outgoing = outgoing
+        self._direct = direct
+        self._set_up_seconds = set_up_seconds
+        self._on_ready = on_ready
+        self._clock = clock
+        self._admins = {admin.address.reveal().casefold(): admin for admin in desk.admins}
+        self._queue: deque[Signal] = deque()
+        self._held: deque[Element] = deque()  # live stanzas of a session that is not set up
+        self._more = asyncio.Event()
+        self._is_set_up = False
+        self._is_setting_up = False
+
+    def hear(self, signal: Signal) -> None:
+        """Called by the connection, in order; never blocks."""
+        if isinstance(signal, Asked) and self._is_setting_up:
+            self._line.acknowledge(signal)
+            return
+        if isinstance(signal, Heard) and len(self._queue) + len(self._held) >= QUEUE_MAX:
+            self._held.clear()
+            self._line.cut(signals.FLOODED)
+            self._line.forget_session()
+            return
+        self._queue.append(signal)
+        self._more.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._more.wait()
+            while self._queue:
+                await self._stubbornly(self._queue.popleft())
+            self._more.clear()
+
+    async def _stubbornly(self, signal: Signal) -> None:
+        """A disk that refuses may recover; until then nothing is confirmed and nothing is skipped."""
+        while True:
+            try:
+                return await self._handle(signal)
+            except StoreError:
+                await asyncio.sleep(_DISK_PAUSE_SECONDS)
+
+    async def _handle(self, signal: Signal) -> None:
+        match signal:
+            case Started(connection):
+                self._is_set_up = False
+                await self._begin(connection)
+            case Resumed(connection, kept) if self._is_set_up:
+                await self._outgoing.resumed(kept)
+                self._be_ready(connection)
+            case Resumed(connection):
+                await self._begin(connection)
+            case Acknowledged(stanza_id):
+                await self._outgoing.acknowledged([stanza_id, *self._further_acknowledged()])
+            case Asked():
+                self._line.acknowledge(signal)
+            case Heard(message) if self._is_set_up:
+                await self._hear_live(message)
+            case Heard(message):
+                self._held.append(message)
+            case Lost():
+                pass  # What it means has been done when it was heard.
+
+    def _further_acknowledged(self) -> list[str]:
+        """Those right behind in the queue: one transaction for all."""
+        ids = []
+        while self._queue and isinstance(following := self._queue[0], Acknowledged):
+            ids.append(following.stanza_id)
+            self._queue.popleft()
+        return ids
+
+    # ---- a session begins ------------------------------------------------------------------------------------
+
+    async def _begin(self, connection: int) -> None:
+        if connection != self._line.connection or not self._line.up.is_set():
+            return  # That connection is gone already; a later one is behind in the queue.
+        self._is_setting_up = True
+        try:
+            async with asyncio.timeout(self._set_up_seconds):
+                await self._set_up()
+        except (Unavailable, TimeoutError):
+            self._line.cut(signals.NO_SET_UP)
+            return
+        finally:
+            self._is_setting_up = False
+        while self._held:
+            await self._hear_live(self._held[0])
+            self._held.popleft()
+        self._is_set_up = True
+        self._be_ready(connection)
+
+    def _be_ready(self, connection: int) -> None:
+        if connection == self._line.connection and self._line.up.is_set():
+            self._outgoing.ready.set()
+            self._desk.wake.set()
+            self._on_ready()
+
+    async def _set_up(self) -> None:
+        await self._line.ask("set", Element("{urn:xmpp:carbons:2}enable"))  # a server without them says no
+        await self._befriend_admins()
+        self._line.send_presence()
+        await self._outgoing.reconcile(self.archive)
+        await self._catch_up()
+
+    async def _befriend_admins(self) -> None:
+        """Ask every admin whom we do not see yet for leave; theirs to us is given when they ask (transport.py)."""
+        roster = await self._line.ask("get", Element("{jabber:iq:roster}query"))
+        if isinstance(roster, Declined):
+            return
+        seen = {
+            item.get("jid", "").casefold()
+            for item in roster.iterfind("{jabber:iq:roster}query/{jabber:iq:roster}item")
+            if item.get("subscription") in ("to", "both")
+        }
+        for admin in self._admins.keys() - seen:
+            self._line.send_presence(pto=admin, ptype="subscribe")
+
+    # ---- the archive -----------------------------------------------------------------------------------------
+
+    async def _catch_up(self) -> None:
+        """Rules 3 and 4: all that came while we were away."""
+        known = self._desk.position(self._line.own)
+        if known is None:
+            newest = await self.archive.newest()
+            if self.archive.exists:
+                await self._desk.start_position(self._line.own, newest, now=self._clock())
+            return
+        position, at = known
+        try:
+            await self._read_on(after=position)
+        except NotFound:
+            await self._read_on(since=at - _OVERLAP_SECONDS)
+
+    async def _read_on(self, *, after: str = "", since: float | None = None) -> None:
+        async for page in self.archive.pages(after=after, since=since):
+            for archived in page:
+                await self._take_archived(archived)
+            if page:
+                await self._desk.start_position(self._line.own, page[-1].id, now=self._clock())
+
+    async def _take_archived(self, archived: Archived) -> None:
+        await self._take(stanzas.read(archived.message, own=self._line.own), archived.id)
+
+    # ---- one stanza ------------------------------------------------------------------------------------------
+
+    async def _hear_live(self, message: Element) -> None:
+        copy = stanzas.carbon(message, own=self._line.own)
+        if copy is None:
+            reading = stanzas.read(message, own=self._line.own)
+            await self._take(reading, reading.archive_id if self.archive.exists else "")
+            return
+        sent_by_us, inside = copy
+        if sent_by_us or inside is None:
+            return
+        reading = stanzas.read(inside, own=self._line.own)
+        if self.archive.exists and not reading.archive_id:
+            await self._ask_archive_instead()  # the copy does not say under which key it is known there
+        else:
+            await self._take(reading, reading.archive_id if self.archive.exists else "")
+
+    async def _ask_archive_instead(self) -> None:
+        try:
+            await self._catch_up()
+        except Unavailable:
+            pass  # The connection is gone; the next session catches up.
+
+    async def _take(self, reading: Reading, archive_id: str) -> None:
+        admin = self._admins.get(reading.sender)
+        if admin is None:
+            return
+        if reading.is_error:
+            await self._outgoing.refused(reading.id)
+        if reading.receipt_of:
+            await self._desk.delivery_arrived(reading.receipt_of, admin)
+        if reading.read_up_to:
+            await self._desk.delivery_read(reading.read_up_to, admin)
+        if reading.says_something and not reading.is_error:
+            await self._take_words(admin, reading, archive_id)
+
+    async def _take_words(self, admin: Admin, reading: Reading, archive_id: str) -> None:
+        try:
+            await self._direct.take(admin, reading, self._intake(reading, archive_id))
+        except Duplicate:
+            pass  # It took effect before; only the receipt may have been lost.
+        if reading.wants_receipt and reading.id and self._line.up.is_set():
+            self._line.post(stanzas.receipt(reading.sender, reading.id))
+
+    def _intake(self, reading: Reading, archive_id: str) -> Intake:
+        own = self._line.own
+        if archive_id:
+            return Intake(f"{own}#{archive_id}", own, archive_id)
+        return Intake(f"{reading.sender}#{reading.id}")

@@ -1,0 +1,173 @@
+"""Message stanzas as values, both ways. Pure: elements in, values out, and back.
+
+What is read: body, XEP-0184 receipts, XEP-0203 not at all (rule 6 in intake.py), XEP-0280 carbons, XEP-0308
+corrections, XEP-0333 markers, XEP-0359 ids, XEP-0461 replies with their XEP-0428 fallback, and the signs of end-to-end
+encryption and of files. What is written: the same few elements, in the smallest form that Conversations, Gajim, Dino
+and Profanity understand.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+from xml.etree.ElementTree import Element, SubElement
+
+from veilsupport import commands
+from veilsupport.model import Delivery, DeliveryKind
+
+_CLIENT: Final = "{jabber:client}"
+_BODY: Final = _CLIENT + "body"
+_OMEMO: Final = "{eu.siacs.conversations.axolotl}encrypted"
+_OMEMO_PAYLOAD: Final = "{eu.siacs.conversations.axolotl}payload"
+_ENCRYPTED: Final = (
+    _OMEMO,
+    "{urn:xmpp:omemo:1}encrypted",
+    "{urn:xmpp:omemo:2}encrypted",
+    "{urn:xmpp:openpgp:0}openpgp",
+    "{jabber:x:encrypted}x",
+)
+_FILES: Final = ("{urn:xmpp:sfs:0}file-sharing", "{urn:xmpp:reference:0}reference/{urn:xmpp:sims:1}media-sharing")
+_FILE_LINK: Final = re.compile(r"\s*aesgcm://\S+", re.IGNORECASE)
+_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0 §2.2
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One message stanza. `sender` is a bare JID in lower case; ids are "" where there is none.
+
+    `archive_id` is the stanza-id that our own server gave. `fallback` is the part of the body (in characters) that only
+    repeats what is replied to, None when the client marked none.
+    """
+
+    sender: str = field(repr=False)
+    id: str
+    archive_id: str
+    is_error: bool
+    body: str = field(repr=False)
+    receipt_of: str
+    read_up_to: str
+    wants_receipt: bool
+    reply_to: str
+    fallback: tuple[int, int] | None
+    is_correction: bool
+    is_encrypted: bool
+    is_file: bool
+
+    @property
+    def says_something(self) -> bool:
+        """Whether a person meant this for someone."""
+        return bool(self.body.strip()) or self.is_encrypted or self.is_file
+
+
+def read(message: Element, *, own: str) -> Reading:
+    """`own` is our bare JID: only stanza-ids by it count (XEP-0359 §5), for anyone can write the others."""
+    kind = message.get("type", "normal")
+    is_said = kind in ("chat", "normal")
+    body = (message.findtext(_BODY) or "") if is_said else ""
+    return Reading(
+        sender=message.get("from", "").partition("/")[0].casefold(),
+        id=message.get("id", ""),
+        archive_id=_own_stanza_id(message, own),
+        is_error=kind == "error",
+        body=body,
+        receipt_of=_attribute(message, "{urn:xmpp:receipts}received")
+        or _attribute(message, "{urn:xmpp:chat-markers:0}received"),
+        read_up_to=_attribute(message, "{urn:xmpp:chat-markers:0}displayed"),
+        wants_receipt=is_said and message.find("{urn:xmpp:receipts}request") is not None,
+        reply_to=_attribute(message, "{urn:xmpp:reply:0}reply"),
+        fallback=_fallback(message, len(body)),
+        is_correction=message.find("{urn:xmpp:message-correct:0}replace") is not None,
+        is_encrypted=is_said and _is_encrypted(message, body),
+        is_file=is_said and _is_file(message, body),
+    )
+
+
+def carbon(message: Element, *, own: str) -> tuple[bool, Element | None] | None:
+    """(whether we sent it ourselves, the message inside) of a carbon copy; None when it is none.
+
+    Only our own account may send them (XEP-0280 §11); a forged one has nothing inside.
+    """
+    for name, sent in (("received", False), ("sent", True)):
+        copy = message.find(f"{{urn:xmpp:carbons:2}}{name}")
+        if copy is not None:
+            genuine = message.get("from", own) == own
+            return sent, copy.find(f"{{urn:xmpp:forward:0}}forwarded/{_CLIENT}message") if genuine else None
+    return None
+
+
+def write(delivery: Delivery) -> Element:
+    """One delivery as a stanza; its id is the same over every attempt."""
+    message = _to(delivery.admin.address.reveal(), delivery.stanza_id)
+    if delivery.kind is DeliveryKind.RETRACT:
+        SubElement(message, "{urn:xmpp:message-retract:1}retract", id=delivery.body)
+        SubElement(message, "{urn:xmpp:hints}store")
+    else:
+        SubElement(message, _BODY).text = _NOT_XML.sub("", shown(delivery))
+    SubElement(message, "{urn:xmpp:sid:0}origin-id", id=delivery.stanza_id)
+    if delivery.kind is DeliveryKind.MESSAGE:
+        SubElement(message, "{urn:xmpp:receipts}request")
+        SubElement(message, "{urn:xmpp:chat-markers:0}markable")
+    return message
+
+
+def shown(delivery: Delivery) -> str:
+    """What the admin sees: the conversation's tag, which a quotation brings back, then the words."""
+    if not delivery.alias or delivery.body == echo(delivery.alias):
+        return delivery.body
+    return commands.tag(delivery.alias, delivery.body)
+
+
+def echo(alias: str) -> str:
+    """The line that says where an answer without an address went."""
+    return f"→ {alias}"
+
+
+def receipt(to: str, of: str) -> Element:
+    """XEP-0184: we have it on disk."""
+    message = _to(to, "r-" + of)
+    SubElement(message, "{urn:xmpp:receipts}received", id=of)
+    SubElement(message, "{urn:xmpp:hints}store")
+    return message
+
+
+def _to(to: str, stanza_id: str) -> Element:
+    return Element(_CLIENT + "message", {"to": to, "type": "chat", "id": stanza_id})
+
+
+def _attribute(message: Element, child: str) -> str:
+    found = message.find(child)
+    return "" if found is None else found.get("id", "")
+
+
+def _own_stanza_id(message: Element, own: str) -> str:
+    """The last one: a server puts its own behind whatever came with the message."""
+    ids = [each.get("id", "") for each in message.findall("{urn:xmpp:sid:0}stanza-id") if each.get("by") == own]
+    return ids[-1] if ids else ""
+
+
+def _fallback(message: Element, length: int) -> tuple[int, int] | None:
+    for fallback in message.findall("{urn:xmpp:fallback:0}fallback"):
+        if fallback.get("for") != "urn:xmpp:reply:0":
+            continue
+        part = fallback.find("{urn:xmpp:fallback:0}body")
+        if part is None:
+            continue
+        start, end = part.get("start", "0"), part.get("end", str(length))
+        if start.isdecimal() and end.isdecimal() and int(start) <= int(end) <= length:
+            return int(start), int(end)
+    return None
+
+
+def _is_encrypted(message: Element, body: str) -> bool:
+    """OMEMO clients also exchange keys in messages without a payload, which no person wrote: they do not count."""
+    if envelope := [each for name in _ENCRYPTED for each in message.findall(name)]:
+        return bool(body) or any(each.tag != _OMEMO or each.find(_OMEMO_PAYLOAD) is not None for each in envelope)
+    return body.startswith("?OTR")
+
+
+def _is_file(message: Element, body: str) -> bool:
+    link = message.findtext("{jabber:x:oob}x/{jabber:x:oob}url")
+    if link is not None and link.strip() == body.strip():
+        return True
+    return bool(_FILE_LINK.match(body)) or any(message.find(each) is not None for each in _FILES)
