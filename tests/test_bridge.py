@@ -99,7 +99,7 @@ def test_archive_that_forgot_our_position_is_read_by_time(tmp_path: Path) -> Non
         async with desk_in(tmp_path) as desk:
             stub = StubLine()
             session = await start(desk)
-            await desk.start_position(OWN, "expired", now=NOON)
+            await desk.move_position(OWN, "expired", now=NOON)
             stub.archive = [("x", words("still there"))]
             await Edge(desk, stub).hear(Started(1))
             assert answers(desk, session) == ["still there"]

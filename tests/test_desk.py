@@ -67,6 +67,7 @@ def test_cleaning_twice_changes_nothing_more(text: str) -> None:
         ("a\x00b\x1bc\x7fd\x85e", "abcde"),
         ("pay \u202eevil\u202c now", "pay evil now"),
         ("e\u0301", "\u00e9"),
+        ("a\ufffeb\uffffc", "abc"),
         ("\u0645\u0631\u062d\u0628\u0627", "\u0645\u0631\u062d\u0628\u0627"),
         ("tab\there", "tab\there"),
     ],
@@ -105,8 +106,9 @@ def test_the_same_start_form_starts_once_however_often_it_is_sent(tmp_path: Path
         again = await desk.visitor_starts("help", seed=b"form", now=NOON)
         assert {signed.token for signed in both} == {again.token}
         assert bodies(desk.due(now=NOON)) == ["help", "help"]  # one each for Ada and Bert
-        more = await desk.visitor_starts("and this", seed=b"form", now=NOON)
-        assert [each.body for each in desk.history(reopened(desk, more.token))] == ["help", "and this"]
+        with pytest.raises(VisitorError) as used:  # whoever saw the form must not come in by it
+            await desk.visitor_starts("and this", seed=b"form", now=NOON)
+        assert used.value.code == "used"
 
     at_a_desk(tmp_path, story)
 
@@ -421,7 +423,7 @@ def test_stanza_id_leads_back_to_its_conversation_and_survives_a_restart(tmp_pat
 def test_archive_position_is_remembered(tmp_path: Path) -> None:
     async def story(desk: Desk) -> None:
         assert desk.position("desk@chat.example") is None
-        await desk.start_position("desk@chat.example", "", now=NOON)
+        await desk.move_position("desk@chat.example", "", now=NOON)
         assert desk.position("desk@chat.example") == ("", NOON)
 
     at_a_desk(tmp_path, story)
@@ -578,5 +580,49 @@ def test_answer_time_is_told_once_enough_are_known(tmp_path: Path) -> None:
             await desk.admin_says(ADA, alias, "and", intake=intake(), now=NOON + 9999)
         assert desk.answer_minutes(now=NOON) is None  # looked up once a minute
         assert desk.answer_minutes(now=NOON + 60) == 4
+
+    at_a_desk(tmp_path, story)
+
+
+def test_damaged_outbox_stops_nothing(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with desk_in(tmp_path, admins=(ADA,)) as desk:
+            await start(desk, "one")
+            await start(desk, "two")
+            await desk.store._write(executing("UPDATE delivery SET sealed = zeroblob(300) WHERE n = 1"))
+            damaged, whole = desk.due(now=NOON)
+            assert "damaged" in damaged.body
+            assert whole.body == "two"
+            await desk.store._write(executing("UPDATE delivery SET admin = zeroblob(32) WHERE n = 2"))
+            assert len(desk.due(now=NOON)) == 1
+        async with desk_in(tmp_path, admins=(BERT,)) as desk:
+            assert len(desk.due(now=NOON)) == 2
+
+    asyncio.run(story())
+
+
+def test_numbers_from_outside_may_be_of_any_size(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        session = await start(desk, "one")
+        for number in (-1, 0, 2**63, 2**70):
+            desk.history(session, before=number)
+            desk.history_after(session, number)
+            await desk.visitor_reads(session, number)
+        assert [each.body for each in desk.history(session, before=2**70)] == ["one"]
+
+    at_a_desk(tmp_path, story)
+
+
+def test_closing_what_was_burned_is_refused(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        session = await start(desk)
+        alias = desk.open_aliases()[0]
+        found = desk.store.conversation_called(alias)
+        await desk.visitor_burns(session, now=NOON)
+        assert found is not None
+        desk.store.conversation_called = lambda _: found  # type: ignore[method-assign]  # burned between look and act
+        assert "is gone" in await commanded(desk, "close", alias)
+        with pytest.raises(AdminError, match="is gone"):
+            await desk.admin_says(ADA, alias, "hello?", intake=intake(), now=NOON)
 
     at_a_desk(tmp_path, story)

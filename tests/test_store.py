@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,80 @@ def test_burning_leaves_nothing_in_any_file(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
+def test_burning_asks_for_what_may_have_left_before_it_was_lost(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store, 1, "heron-42", "s1")
+        await store.mark_sent(["s1"], minute=1)
+        await store.requeue(kept=())
+        await store.burn(id, minute=2, retract=lambda stanza, admin: delivery(f"r-{stanza}", admin))
+        assert [due.stanza_id for due in store.due(minute=2, limit=9)] == ["r-s1"]
+        assert await store.mark_sent(["s1", "r-s1"], minute=2) == {"r-s1"}  # the burned one must not leave any more
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_relayed_answers_are_asked_back_too(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store)
+        answer = message(author=Author.ADMIN, deliveries=(delivery("n1", BERT, DeliveryKind.NOTICE),))
+        await store.add_message(id, answer, minute=1)
+        await store.mark_sent(["n1"], minute=1)
+        await store.mark_acked(["n1"])
+        assert store.alias_of_stanza("n1") == "heron-42"
+        await store.burn(id, minute=2, retract=lambda stanza, admin: delivery(f"r-{stanza}", admin))
+        assert [due.stanza_id for due in store.due(minute=2, limit=9)] == ["r-n1"]
+        store.close()
+
+    asyncio.run(go())
+
+
+def until_scrubbed(store: Store) -> None:
+    deadline = time.monotonic() + 20
+    while store._writer._scrub_at is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_acknowledged_bodies_do_not_stay_in_the_log(tmp_path: Path) -> None:
+    async def go() -> Store:
+        store = opened(tmp_path)
+        await added(store, 1, "heron-42", "MARKs1")
+        await store.mark_sent(["MARKs1"], minute=1)
+        assert b"sealed MARKs1" in (tmp_path / "veilsupport.sqlite-wal").read_bytes()
+        await store.mark_acked(["MARKs1"])
+        return store
+
+    store = asyncio.run(go())
+    until_scrubbed(store)
+    for file in tmp_path.iterdir():
+        assert b"sealed MARKs1" not in file.read_bytes(), file
+    store.close()
+
+
+def test_a_reader_from_outside_delays_the_scrubbing_but_nothing_else(tmp_path: Path) -> None:
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store, 1, "zebra-977")
+        outside = sqlite3.connect(tmp_path / "veilsupport.sqlite")
+        outside.execute("BEGIN")
+        outside.execute("SELECT count(*) FROM message").fetchone()
+        await store.burn(id, minute=2, retract=delivery)
+        assert store._writer._scrub_at is not None
+        assert store.conversation(id) is None
+        outside.close()
+        store._writer._scrub_at = 0.0  # the time has come
+        await store.queue((), minute=2)
+        until_scrubbed(store)
+        for file in tmp_path.iterdir():
+            assert b"zebra-977" not in file.read_bytes(), file
+        store.close()
+
+    asyncio.run(go())
+
+
 def test_history_pages_backwards_without_gap(tmp_path: Path) -> None:
     async def go() -> None:
         store = opened(tmp_path)
@@ -420,7 +495,7 @@ def test_store_behaves_as_a_dict_would(
                     once[a].add(b)
                     talk.setdefault(a, []).append(b"%d#%d" % (b, len(talk.get(a, [])) + 1))
                     outbox[stanza], owner[stanza] = "due", a
-            elif act == "close":
+            elif act == "close" and a in talk:
                 await store.set_standing(id, Standing.CLOSED, minute=1)
             elif act == "burn":
                 await store.burn(id, minute=1, retract=lambda stanza, admin: delivery("r" + stanza, admin))

@@ -6,10 +6,13 @@ for. The XMPP password is not here: it rests in the database, under the applianc
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import fcntl
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -28,7 +31,7 @@ def bare_jid(value: str) -> str:
     value = value.strip()
     if len(value) > 512 or not _BARE_JID.fullmatch(value):
         raise ValueError("Write it as name@server, without a resource.")
-    return value.casefold()
+    return value.lower()
 
 
 def certificate_rule(value: str) -> str:
@@ -240,6 +243,20 @@ def save(directory: Path, config: Config) -> None:
     """Write the file so that it is whole or not there (0600)."""
     values = config.model_dump(mode="json", exclude_defaults=True)
     write_private(directory / FILE_NAME, (_HEAD + tomli_w.dumps(values)).encode())
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Nobody else changes the file in this block, so that what was read and what is saved fit together.
+
+    The lock is on the directory itself: a running appliance holds another one, and only reads the file.
+    """
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_private(path: Path, content: bytes) -> None:

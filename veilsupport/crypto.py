@@ -42,6 +42,7 @@ from veilsupport.model import Author, Private
 
 PAD_BYTES: Final = 256  # the length of a body shows only in steps of this
 CODE_WORDS: Final = 7  # of 7772: 90 bits, which need no slow hash
+CODE_MAX_CHARACTERS: Final = 300  # seven words, generously spaced; normalising grows with the square of the length
 _VERSION: Final = b"\x01"
 _AUTHORS: Final = {Author.VISITOR: b"V", Author.ADMIN: b"A", Author.DESK: b"D"}
 # version, conversation, author, sequence number, bytes of the name
@@ -55,11 +56,6 @@ def derive(secret: bytes, person: str, data: bytes = b"") -> bytes:
 
 def random_bytes(count: int) -> bytes:
     return secrets.token_bytes(count)
-
-
-def same(one: bytes, other: bytes) -> bool:
-    """Equality in constant time."""
-    return secrets.compare_digest(one, other)
 
 
 # ---- the appliance's key ---------------------------------------------------------------------------------
@@ -221,7 +217,7 @@ def new_code() -> Private:
 
 def code_root(pepper: bytes, code: Private) -> Root:
     """Forgiving of case, blanks, dashes, commas and numbering: only the letters count."""
-    plain = unicodedata.normalize("NFKD", code.reveal()).casefold()
+    plain = unicodedata.normalize("NFKD", code.reveal()[:CODE_MAX_CHARACTERS]).casefold()
     root = derive(pepper, "veil-code", re.sub(r"[^a-z]", "", plain).encode())
     return Root(derive(root, "veil-lookup"), derive(root, "veil-wrap"))
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from veilsupport import config, crypto
 from veilsupport.crypto import ApplianceKey
@@ -25,6 +27,13 @@ KEY: Final = "appliance.key"
 ONION_KEY: Final = "hs_ed25519_secret_key"  # tor's name for it
 SEALED_ONION: Final = "onion.sealed"
 STATUS_SOCKET: Final = "status.sock"
+_SOCKET_PATH_MAX_BYTES: Final = 107  # sun_path of unix(7), less its closing zero
+_OURS: Final = frozenset(
+    (
+        *(DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", KEY, SEALED_ONION, STATUS_SOCKET),
+        *("lock", "tor", "web", config.FILE_NAME, "README.md"),
+    )
+)
 
 
 class DataDirectory:
@@ -44,9 +53,10 @@ class DataDirectory:
 
     def __enter__(self) -> DataDirectory:
         """SetupError: it cannot be used, or another VeilSupport runs on it."""
+        self._check_lengths()
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.chmod(0o700)
+            self._close_to_others()
             self._lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise SetupError(
@@ -68,17 +78,39 @@ class DataDirectory:
             shutil.rmtree(self._in_memory, ignore_errors=True)
         os.close(self._lock_fd)
 
+    def _check_lengths(self) -> None:
+        for path in (self.status_socket, self.web_socket, self.tor / "run" / "control.sock"):
+            excess = len(bytes(path)) - _SOCKET_PATH_MAX_BYTES
+            if excess > 0:
+                raise SetupError(
+                    "The path of the data directory is too long for the sockets in it.",
+                    hint=f"Use one that is at least {excess} characters shorter.",
+                )
+
+    def _close_to_others(self) -> None:
+        """0700; but a directory that others can enter and that holds more than ours is somebody's: not touched."""
+        if stat.S_IMODE(self.path.stat().st_mode) & 0o077 == 0:
+            return
+        if {path.name for path in self.path.iterdir()} - _OURS:
+            raise SetupError(
+                "The data directory can be entered by others and holds files that are not ours.",
+                hint="Name an empty or new directory with --data, or close this one yourself with chmod 700.",
+            )
+        self.path.chmod(0o700)
+
     @property
     def is_new(self) -> bool:
         return not self._key.exists() and not self.database.exists()
 
-    def key(self, passphrase: Callable[[], Private | None]) -> ApplianceKey:
+    def key(self, passphrase: Callable[[], Private | None], *, first: Private | None = None) -> ApplianceKey:
         """The appliance's key, made on the first start; `passphrase` is asked only when it is needed.
+
+        `first`: the passphrase of a key that is made now, so that it never rests in the open.
 
         SetupError: damaged, wrong passphrase, or the key is missing beside an existing database.
         """
-        if self._key.exists():
-            raw = self._key.read_bytes()
+        raw = self._key_file()
+        if raw is not None:
             return ApplianceKey.from_file(raw, passphrase() if ApplianceKey.needs_passphrase(raw) else None)
         if self.database.exists():
             raise SetupError(
@@ -86,8 +118,18 @@ class DataDirectory:
                 hint=f"Put back {KEY} from a backup; without it the database stays shut.",
             )
         key = ApplianceKey.generate()
-        self.keep_key(key, None)
+        self.keep_key(key, first)
         return key
+
+    def _key_file(self) -> bytes | None:
+        try:
+            return self._key.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            raise SetupError(
+                "The appliance's key file cannot be read.", hint=f"Look at the owner and permissions of {KEY}."
+            ) from None
 
     def keep_key(self, key: ApplianceKey, passphrase: Private | None) -> None:
         """Write the key file, wrapped when there is a passphrase; the onion service's key follows it."""
@@ -99,8 +141,8 @@ class DataDirectory:
             return
         if onion_key is not None:
             config.write_private(self._sealed_onion, crypto.wrap(key.settings, onion_key, b"onion"))
-        config.write_private(self._key, key.to_file(passphrase))
-        shutil.rmtree(self._open_onion, ignore_errors=True)
+        self._replace_clear_key(key.to_file(passphrase))
+        self._forget_open_onion()
 
     def onion(self, key: ApplianceKey) -> Path:
         """Where tor shall find the onion service's key.
@@ -111,6 +153,9 @@ class DataDirectory:
         if not self._is_wrapped:
             return self._open_onion
         onion_key = self._onion_key(key)
+        if onion_key is not None and not self._sealed_onion.exists():  # killed in the middle of keep_key
+            config.write_private(self._sealed_onion, crypto.wrap(key.settings, onion_key, b"onion"))
+        self._forget_open_onion()
         if onion_key is None:
             onion_key = crypto.new_onion_key()
             config.write_private(self._sealed_onion, crypto.wrap(key.settings, onion_key, b"onion"))
@@ -120,7 +165,8 @@ class DataDirectory:
 
     @property
     def _is_wrapped(self) -> bool:
-        return self._key.exists() and ApplianceKey.needs_passphrase(self._key.read_bytes())
+        raw = self._key_file()
+        return raw is not None and ApplianceKey.needs_passphrase(raw)
 
     def _onion_key(self, key: ApplianceKey) -> bytes | None:
         """Wherever it rests; None before there is one. SetupError: it is sealed to another key."""
@@ -136,10 +182,53 @@ class DataDirectory:
                 hint=f"Put back {SEALED_ONION} and {KEY} from the same backup.",
             ) from None
 
+    def _replace_clear_key(self, wrapped: bytes) -> None:
+        """The wrapped key first, under its name; then zeros over what the name stood for before."""
+        before = os.open(self._key, os.O_WRONLY) if self._key.exists() else -1
+        config.write_private(self._key, wrapped)
+        if before >= 0:
+            os.pwrite(before, bytes(os.fstat(before).st_size), 0)
+            os.fsync(before)
+            os.close(before)
+
+    def _forget_open_onion(self) -> None:
+        """SetupError: the clear key cannot be removed, and must not be thought to be."""
+        try:
+            _overwrite(self._open_onion / ONION_KEY)
+            if self._open_onion.exists():
+                shutil.rmtree(self._open_onion)
+        except OSError:
+            raise SetupError(
+                "The onion service's clear key cannot be removed from the disk.",
+                hint="Look at the owner and permissions of tor/onion in the data directory.",
+            ) from None
+
     def _keep_open(self, onion_key: bytes | None) -> None:
         if onion_key is not None:
             self._open_onion.mkdir(mode=0o700, parents=True, exist_ok=True)
             config.write_private(self._open_onion / ONION_KEY, onion_key)
+
+
+def ask(data: Path, line: str) -> dict[str, Any] | None:
+    """What the appliance that runs on that directory answers to "status" or "reload"; None when none runs."""
+    try:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(5)
+            link.connect(str(data / STATUS_SOCKET))
+            link.sendall(f"{line}\n".encode())
+            told: dict[str, Any] = json.loads(b"".join(iter(lambda: link.recv(65_536), b"")))
+            return told
+    except (OSError, ValueError):  # ValueError: it ended in the middle of its answer
+        return None
+
+
+def _overwrite(path: Path) -> None:
+    """Zeros over a clear key before it goes. Without effect on disks that write elsewhere (SSDs, snapshots)."""
+    if path.exists():
+        with path.open("r+b") as file:
+            file.write(bytes(path.stat().st_size))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _memory_directory(data: Path) -> Path:

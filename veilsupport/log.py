@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Final
 
 _PACKAGE: Final = Path(__file__).resolve().parent
+_said_at: Final[dict[str, float]] = {}  # when each kind of background error was last logged, by the loop's clock
 logger = logging.getLogger("veilsupport")
 
 
@@ -39,6 +40,7 @@ def set_up(*, verbose: bool = False) -> None:
     logging.raiseExceptions = False  # A failing handler would print the record's arguments.
     sys.excepthook = _excepthook
     threading.excepthook = _thread_excepthook
+    sys.unraisablehook = _unraisablehook
 
 
 def place(error: BaseException) -> str:
@@ -53,14 +55,23 @@ def place(error: BaseException) -> str:
 
 
 def loop_exception_handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """asyncio's own handler would print the exception's message and the task's arguments."""
+    """asyncio's own handler would print the exception's message and the task's arguments. Each kind once a minute."""
     error = context.get("exception")
-    logger.error("Something went wrong in the background: %s", place(error) if error else "no exception")
+    where = place(error) if error else "no exception"
+    now = loop.time()
+    if now - _said_at.get(where, -60.0) >= 60:
+        _said_at[where] = now
+        logger.error("Something went wrong in the background: %s", where)
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
     if not isinstance(error, KeyboardInterrupt):
         logger.critical("This is a bug in VeilSupport: %s", place(error))
+
+
+def _unraisablehook(hooked: sys.UnraisableHookArgs) -> None:
+    if hooked.exc_value is not None:
+        logger.error("Something could not be put away: %s", place(hooked.exc_value))
 
 
 def _thread_excepthook(hooked: threading.ExceptHookArgs) -> None:

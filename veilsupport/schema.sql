@@ -5,8 +5,10 @@
 -- hash); no word of a delivered message that this file and the appliance's key together could open (bodies are sealed to the
 -- visitor's key, which only their code, password or token unwraps); no time finer than a minute (sequence numbers give the order).
 --
--- What a reader of this file does learn: how many visitors and messages there are, in which minute each message was
--- kept and about how long it is (in steps of 256 bytes), who of the two sides wrote it, and how far it came.
+-- What a reader of this file does learn: how many visitors, sessions and messages there are, and whether someone comes
+-- back by code or by e-mail; each conversation's alias, site and standing; in which minute each message was kept and each
+-- session begun, about how long a message is (in steps of 256 bytes), which of the two sides wrote it, how far it came, and
+-- to which of the admins (numbered by a hash) it went.
 
 PRAGMA user_version = 2;
 

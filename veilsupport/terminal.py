@@ -20,8 +20,12 @@ from veilsupport.xmpp import LinkState
 class Terminal:
     """Prints what changes, and nothing twice."""
 
-    def __init__(self, out: TextIO | None = None) -> None:
+    def __init__(self, out: TextIO | None = None, *, prefix: str = "") -> None:
+        """`prefix` stands before the page's path."""
+        self._prefix = prefix
         self._out = out or sys.stdout
+        if isinstance(self._out, io.TextIOWrapper):
+            self._out.reconfigure(errors="replace")  # a terminal that lacks a letter must not end the desk
         self._is_terminal = self._out.isatty()
         self._progress = ""
         self._tor_line = ""
@@ -30,7 +34,7 @@ class Terminal:
 
     def page(self, port: int) -> None:
         """Served on a loopback port, without tor."""
-        self.say(f"The page is at http://127.0.0.1:{port}/ (on this machine only, not through Tor).")
+        self.say(f"The page is at http://127.0.0.1:{port}{self._prefix}/ (on this machine only, not through Tor).")
 
     def tor(self, state: TorState) -> None:
         """A new state of tor: progress on the way, and the address once it has really been fetched through Tor."""
@@ -52,10 +56,10 @@ class Terminal:
     def say(self, line: str) -> None:
         """A line that stays."""
         self._end_progress()
-        print(line, file=self._out, flush=True)
+        self._print(f"{line}\n")
 
     def _show_address(self, address: str) -> None:
-        url = f"http://{address}/"
+        url = f"http://{address}{self._prefix}/"
         if url == self._shown_address:
             if self._tor_line != "reachable again":
                 self._tor_line = "reachable again"
@@ -64,7 +68,7 @@ class Terminal:
         self._shown_address = url
         self._tor_line = "reachable again"
         self.say("Your page is reachable: it has been fetched through Tor just now.")
-        if self._is_terminal:
+        if self._is_terminal and "utf" in (self._out.encoding or "").lower():
             self.say(qr_code(url))
         self.say(url)
 
@@ -72,13 +76,21 @@ class Terminal:
         if not self._is_terminal:
             self.say(line)
             return
-        print(f"\r\x1b[K{line}", end="", file=self._out, flush=True)
+        self._print(f"\r\x1b[K{line}")
         self._progress = line
 
     def _end_progress(self) -> None:
         if self._progress:
-            print(file=self._out)
             self._progress = ""
+            self._print("\n")
+
+    def _print(self, text: str) -> None:
+        """A terminal or pipe that has been closed is no reason to end."""
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except (OSError, ValueError):
+            pass
 
 
 def qr_code(text: str) -> str:

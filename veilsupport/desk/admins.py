@@ -8,7 +8,7 @@ from typing import Final
 from veilsupport import commands, crypto
 from veilsupport.commands import Command
 from veilsupport.desk.core import Core, accept, minute_of
-from veilsupport.errors import AdminError, VisitorError
+from veilsupport.errors import AdminError, NotFound, VisitorError
 from veilsupport.model import (
     Admin,
     Author,
@@ -24,6 +24,7 @@ from veilsupport.model import (
 from veilsupport.store import NewDelivery, NewMessage, Taken
 
 LIST_MAX: Final = 30  # conversations in one answer to !list: a phone's screen or two
+_GONE: Final = "That conversation is gone; nothing was sent to anyone."
 _DONE: Final = {Standing.CLOSED: "closed", Standing.OPEN: "reopened", Standing.BLOCKED: "blocked"}
 
 
@@ -49,12 +50,11 @@ class Admins(Core):
         others = [other for other in self.admins if other != admin]
         told = self._deliveries(DeliveryKind.NOTICE, others, f"{admin.name}: {body}")
         told += self._deliveries(DeliveryKind.NOTICE, [admin] if echo else [], echo)
-        kept = await self.store.add_message(
-            conversation.id,
-            NewMessage(Author.ADMIN, seal, told),
-            minute=minute_of(now),
-            taken=self._taken(intake),
-        )
+        new = NewMessage(Author.ADMIN, seal, told)
+        try:
+            kept = await self.store.add_message(conversation.id, new, minute=minute_of(now), taken=self._taken(intake))
+        except NotFound:  # burned at this very moment
+            raise AdminError(_GONE) from None
         message = Message(
             conversation.id,
             kept.seq,
@@ -113,7 +113,7 @@ class Admins(Core):
 
     def open_aliases(self) -> list[str]:
         """Open conversations, the one with the newest message first."""
-        return [conversation.alias for conversation in self.store.conversations(Standing.OPEN, limit=LIST_MAX)]
+        return [conversation.alias for conversation in self.store.conversations(Standing.OPEN, limit=1000)]
 
     # ---- within ----------------------------------------------------------------------------------------------
 
@@ -121,13 +121,16 @@ class Admins(Core):
         self, admin: Admin, command: Command, standing: Standing, intake: Intake, now: float
     ) -> None:
         conversation = self._named(command)
-        await self.store.set_standing(
-            conversation.id,
-            standing,
-            minute=minute_of(now),
-            notices=self._news(admin, conversation.alias, _DONE[standing]),
-            taken=self._taken(intake),
-        )
+        try:
+            await self.store.set_standing(
+                conversation.id,
+                standing,
+                minute=minute_of(now),
+                notices=self._news(admin, conversation.alias, _DONE[standing]),
+                taken=self._taken(intake),
+            )
+        except NotFound:  # burned at this very moment
+            raise AdminError(_GONE) from None
         self.listeners.tell(conversation.id, StandingChanged(standing))
         self.wake.set()
 

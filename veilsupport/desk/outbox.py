@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from veilsupport import crypto
 from veilsupport.desk.core import Core, minute_of
+from veilsupport.errors import SealError
 from veilsupport.model import Admin, Delivery, DeliveryKind
 from veilsupport.store import NewDelivery, StoredDelivery
 
@@ -20,11 +21,12 @@ class Outbox(Core):
 
     def due(self, *, now: float, limit: int = 50) -> list[Delivery]:
         """What is to be sent, oldest first."""
-        return [self._opened(stored) for stored in self.store.due(minute=minute_of(now), limit=limit)]
+        found = self.store.due(minute=minute_of(now), limit=limit)
+        return [self._opened(stored) for stored in found if stored.admin in self._admin_of]
 
-    async def delivery_sent(self, stanza_ids: Collection[str], *, now: float) -> None:
-        """About to be given to the link; acknowledged by nobody yet."""
-        await self.store.mark_sent(stanza_ids, minute=minute_of(now))
+    async def delivery_sent(self, stanza_ids: Collection[str], *, now: float) -> set[str]:
+        """About to be given to the link. Only those returned may be: the others were burned in the meantime."""
+        return await self.store.mark_sent(stanza_ids, minute=minute_of(now))
 
     async def delivery_acknowledged(self, stanza_ids: Collection[str]) -> None:
         """The server has them (XEP-0198, or seen in its archive): their bodies are erased here."""
@@ -65,9 +67,9 @@ class Outbox(Core):
         found = self.store.position(self._archive(archive))
         return (found[0], found[1] * 60.0) if found else None
 
-    async def start_position(self, archive: str, position: str, *, now: float) -> None:
-        """First start: nothing up to this archive id is ours."""
-        await self.store.start_position(self._archive(archive), position, minute=minute_of(now))
+    async def move_position(self, archive: str, position: str, *, now: float) -> None:
+        """Everything up to this archive id has been dealt with; at the first start, what was there before us."""
+        await self.store.move_position(self._archive(archive), position, minute=minute_of(now))
 
     async def reassign(self, *, now: float) -> None:
         """At start: what is due to nobody, or to an admin who is no more, goes to those who are there now."""
@@ -102,4 +104,8 @@ class Outbox(Core):
         )
 
     def _text(self, stored: StoredDelivery) -> str:
-        return crypto.unwrap_text(self.key.outbox, stored.sealed, stored.stanza_id.encode())
+        """A damaged body is delivered as such, so that one bad block does not stop the line."""
+        try:
+            return crypto.unwrap_text(self.key.outbox, stored.sealed, stored.stanza_id.encode())
+        except SealError:
+            return "(This was damaged on the desk's disk and cannot be shown.)"

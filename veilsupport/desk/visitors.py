@@ -37,14 +37,17 @@ class Visitors(WaysIn):
     async def visitor_starts(self, body: str, *, seed: bytes, now: float, site: str = "") -> SignedIn:
         """A first message makes visitor, conversation, return code and session in one transaction.
 
-        `seed` is the start form's one-time secret: the same seed gives the same session, so a double click or a
-        reload neither starts nor posts twice, while another body under it is a further message. VisitorError:
-        empty, too long.
+        `seed` is the start form's one-time secret: the same seed with the same body gives the same session, so
+        a double click or a reload neither starts nor posts twice. With another body it gives nothing (409):
+        whoever saw the form must not come into the conversation by it. VisitorError also: empty, too long.
         """
         body = accept(body)
         token = crypto.token_from_seed(self.key.forms, seed)
         if session := self.open_session(token):
-            await self.visitor_says(session, body, once=seed, now=now, site=site)
+            if not self.store.was_posted(session.visitor.id, _once(seed, body)):
+                raise VisitorError(
+                    "This form was sent before. Please send your message again.", status=409, code="used"
+                )
             return SignedIn(token, session.visitor.id)
         new = self._new_visitor(token)
         visitor = Visitor(new.id, new.public_key)
@@ -104,6 +107,11 @@ class Visitors(WaysIn):
         found = self.store.messages(session.visitor.id, before=before, limit=limit)
         return [_opened(session, stored) for stored in found]
 
+    def progress(self, session: Session, *, limit: int = 50) -> list[tuple[int, Progress]]:
+        """(sequence number, how far it has come) of the visitor's own among the newest messages, oldest first."""
+        found = self.store.messages(session.visitor.id, before=None, limit=limit)
+        return [(stored.seq, stored.progress) for stored in found if stored.author is Author.VISITOR]
+
     async def visitor_burns(self, session: Session, *, now: float) -> None:
         """Erase visitor, conversation, codes and sessions here, and ask the admins' clients to do the same."""
         conversation = self.conversation(session)
@@ -121,8 +129,12 @@ class Visitors(WaysIn):
         def seal(seq: int) -> bytes:
             return crypto.seal(visitor.public_key, visitor.id, Author.VISITOR, seq, "", body)
 
-        key = crypto.derive(once, "veil-once", body.encode())
-        return NewMessage(Author.VISITOR, seal, self._to_all(body), key, site)
+        return NewMessage(Author.VISITOR, seal, self._to_all(body), _once(once, body), site)
+
+
+def _once(nonce: bytes, body: str) -> bytes:
+    """Names one sending of one text."""
+    return crypto.derive(nonce, "veil-once", body.encode())
 
 
 def _message(kept: Kept, author: Author, name: str, body: str) -> Message:

@@ -154,7 +154,7 @@ class WaysIn(Core):
         raise VisitorError("There is no such session.", status=404, code="not_found")
 
     async def visitor_renews(self, session: Session, *, now: float) -> SignedIn:
-        """A new token in the place of this session's. VisitorError (404): burned at this very moment."""
+        """A new token in the place of this session's. VisitorError (404): it was ended at this very moment."""
         token = crypto.new_token()
         visitor = session.visitor.id
         code = session.pending_code
@@ -180,8 +180,10 @@ class WaysIn(Core):
         salt = crypto.random_bytes(16)
         wrapping_key = await self._passwords.wrapping_key(new, salt)
         wrapped = crypto.wrap(wrapping_key, private_key, b"email" + visitor)
-        await self.store.change_credential(lookup, salt=salt, wrapped_key=wrapped)
-        for token_hash in await self.store.end_other_sessions(visitor, kept=session.token_hash):
+        ended = await self.store.change_credential(
+            lookup, salt=salt, wrapped_key=wrapped, visitor=visitor, kept=session.token_hash
+        )
+        for token_hash in ended:
             self.listeners.tell_session(visitor, token_hash, SignedOut())
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from veilsupport.errors import SetupError
+from veilsupport.errors import NotFound, SetupError
 from veilsupport.model import Progress, Standing
 from veilsupport.store import rows
-from veilsupport.store.reads import Reads
+from veilsupport.store.reads import SEQ_MAX, Reads
 from veilsupport.store.values import (
     Kept,
     Moved,
@@ -30,7 +30,7 @@ from veilsupport.store.values import (
     StoredSession,
     Taken,
 )
-from veilsupport.store.writer import Db, Writer
+from veilsupport.store.writer import SCRUB_NOW, SCRUB_SOON, Db, Writer
 
 __all__ = [
     "Kept",
@@ -97,33 +97,34 @@ class Store(Reads):
     async def forget_code(self, token_hash: bytes) -> None:
         """The visitor has kept the return code: every session of theirs drops it."""
         sql = "UPDATE session SET sealed_code = NULL WHERE visitor = (SELECT visitor FROM session WHERE token_hash = ?)"
-        await self._write(lambda db: db.execute(sql, (token_hash,)), scrub=True)
+        await self._write(lambda db: db.execute(sql, (token_hash,)), scrub_within=SCRUB_NOW)
 
     async def end_session(self, token_hash: bytes) -> None:
         sql = "DELETE FROM session WHERE token_hash = ?"
-        await self._write(lambda db: db.execute(sql, (token_hash,)), scrub=True)
+        await self._write(lambda db: db.execute(sql, (token_hash,)), scrub_within=SCRUB_NOW)
 
-    async def end_other_sessions(self, visitor: bytes, *, kept: bytes) -> list[bytes]:
-        """All of that visitor's but the one with token hash `kept`; the token hashes of those that ended."""
+    async def replace_session(self, old: bytes, visitor: bytes, session: NewSession, *, minute: int) -> None:
+        """A new session in the place of the one with token hash `old`. NotFound: that one has ended already."""
+
+        def work(db: Db) -> None:
+            if not db.execute("DELETE FROM session WHERE token_hash = ?", (old,)).rowcount:
+                raise NotFound("That session has ended.")
+            rows.insert_session(db, session, visitor, minute)
+
+        await self._write(work, scrub_within=SCRUB_NOW)
+
+    async def change_credential(
+        self, lookup: bytes, *, salt: bytes, wrapped_key: bytes, visitor: bytes, kept: bytes
+    ) -> list[bytes]:
+        """A new wrapping; every session of the visitor but `kept` ends. The token hashes of those that did."""
 
         def work(db: Db) -> list[bytes]:
+            sql = "UPDATE credential SET salt = ?, wrapped_key = ? WHERE lookup = ?"
+            db.execute(sql, (salt, wrapped_key, lookup))
             sql = "DELETE FROM session WHERE visitor = ? AND token_hash <> ? RETURNING token_hash"
             return [token_hash for (token_hash,) in db.execute(sql, (visitor, kept)).fetchall()]
 
-        return await self._write(work, scrub=True)
-
-    async def replace_session(self, old: bytes, visitor: bytes, session: NewSession, *, minute: int) -> None:
-        """A new session in the place of the one with token hash `old`. NotFound: the visitor is gone."""
-
-        def work(db: Db) -> None:
-            db.execute("DELETE FROM session WHERE token_hash = ?", (old,))
-            rows.insert_session(db, session, visitor, minute)
-
-        await self._write(work, scrub=True)
-
-    async def change_credential(self, lookup: bytes, *, salt: bytes, wrapped_key: bytes) -> None:
-        sql = "UPDATE credential SET salt = ?, wrapped_key = ? WHERE lookup = ?"
-        await self._write(lambda db: db.execute(sql, (salt, wrapped_key, lookup)), scrub=True)
+        return await self._write(work, scrub_within=SCRUB_NOW)
 
     async def burn(
         self,
@@ -138,12 +139,15 @@ class Store(Reads):
 
         def work(db: Db) -> None:
             rows.take(db, taken, minute)
-            sql = "SELECT stanza_id, admin FROM delivery WHERE conversation = ? AND state <> 'due' ORDER BY n"
+            sql = (
+                "SELECT stanza_id, admin FROM delivery"
+                " WHERE conversation = ? AND (state <> 'due' OR sent_minute IS NOT NULL) ORDER BY n"
+            )
             out = db.execute(sql, (visitor,)).fetchall()
             db.execute("DELETE FROM visitor WHERE id = ?", (visitor,))
             rows.insert_notices(db, [*(retract(*row) for row in out), *notices], minute)
 
-        await self._write(work, scrub=True)
+        await self._write(work, scrub_within=SCRUB_NOW)
 
     # ---- messages --------------------------------------------------------------------------------------------
 
@@ -176,11 +180,12 @@ class Store(Reads):
         notices: Sequence[NewDelivery] = (),
         taken: Taken | None = None,
     ) -> None:
-        """Duplicate: `taken` took effect before."""
+        """Duplicate: `taken` took effect before. NotFound: the conversation is gone."""
 
         def work(db: Db) -> None:
             rows.take(db, taken, minute)
-            db.execute("UPDATE conversation SET standing = ? WHERE id = ?", (standing, conversation))
+            if not db.execute("UPDATE conversation SET standing = ? WHERE id = ?", (standing, conversation)).rowcount:
+                raise NotFound("That conversation is gone.")
             rows.insert_notices(db, notices, minute)
 
         await self._write(work)
@@ -188,7 +193,7 @@ class Store(Reads):
     async def mark_read_by_visitor(self, conversation: bytes, seq: int) -> bool:
         """Whether that is further than before."""
         sql = "UPDATE conversation SET read_seq = ?1 WHERE id = ?2 AND read_seq < ?1 AND last_seq >= ?1"
-        return await self._write(lambda db: db.execute(sql, (seq, conversation)).rowcount > 0)
+        return await self._write(lambda db: db.execute(sql, (min(seq, SEQ_MAX), conversation)).rowcount > 0)
 
     # ---- deliveries ------------------------------------------------------------------------------------------
 
@@ -201,10 +206,14 @@ class Store(Reads):
 
         await self._write(work)
 
-    async def mark_sent(self, stanza_ids: Collection[str], *, minute: int) -> None:
-        values = [(minute, stanza_id) for stanza_id in stanza_ids]
-        sql = "UPDATE delivery SET state = 'sent', sent_minute = ? WHERE stanza_id = ? AND state = 'due'"
-        await self._write(lambda db: db.executemany(sql, values))
+    async def mark_sent(self, stanza_ids: Collection[str], *, minute: int) -> set[str]:
+        """Those of them that are still due: the others were burned, or arrived after all."""
+
+        def work(db: Db) -> set[str]:
+            sql = "UPDATE delivery SET state = 'sent', sent_minute = ? WHERE stanza_id = ? AND state = 'due'"
+            return {stanza_id for stanza_id in stanza_ids if db.execute(sql, (minute, stanza_id)).rowcount}
+
+        return await self._write(work)
 
     async def mark_acked(self, stanza_ids: Collection[str]) -> list[Moved]:
         """The server has them: their sealed bodies go, and so do whole notices and retractions."""
@@ -212,13 +221,13 @@ class Store(Reads):
         def work(db: Db) -> list[Moved]:
             return rows.advance(db, rows.to_advance(db, stanza_ids), Progress.HANDED_OVER)
 
-        return await self._write(work)
+        return await self._write(work, scrub_within=SCRUB_SOON)
 
     async def mark_arrived(self, stanza_id: str, admin: bytes) -> list[Moved]:
         def work(db: Db) -> list[Moved]:
             return rows.advance(db, rows.to_advance(db, [stanza_id], admin), Progress.ON_DEVICE)
 
-        return await self._write(work)
+        return await self._write(work, scrub_within=SCRUB_SOON)
 
     async def mark_read(self, stanza_id: str, admin: bytes) -> list[Moved]:
         """That one and all that the same admin's server got before it (XEP-0333 §5)."""
@@ -228,13 +237,13 @@ class Store(Reads):
             if not found:
                 return []
             sql = (
-                "SELECT n, kind, conversation, seq FROM delivery"
+                "SELECT n, conversation, seq FROM delivery"
                 " WHERE admin = ? AND n < ? AND state IN ('acked', 'arrived') ORDER BY n"
             )
             earlier = db.execute(sql, (admin, found[0][0])).fetchall()
             return rows.advance(db, [*earlier, *found], Progress.READ)
 
-        return await self._write(work)
+        return await self._write(work, scrub_within=SCRUB_SOON)
 
     async def mark_refused(self, stanza_id: str, *, minute: int) -> None:
         """Due again after a pause that grows with each refusal. Without effect once its body is erased."""
@@ -270,14 +279,14 @@ class Store(Reads):
             for delivery, conversation, seq in made:
                 rows.insert_delivery(db, delivery, conversation, seq, minute)
 
-        await self._write(work)
+        await self._write(work, scrub_within=SCRUB_SOON)
 
-    async def start_position(self, archive: bytes, position: str, *, minute: int) -> None:
+    async def move_position(self, archive: bytes, position: str, *, minute: int) -> None:
         await self._write(lambda db: rows.move_cursor(db, archive, position, minute))
 
     async def set_setting(self, name: str, value: bytes) -> None:
         sql = "INSERT OR REPLACE INTO setting VALUES (?, ?)"
-        await self._write(lambda db: db.execute(sql, (name, value)), scrub=True)
+        await self._write(lambda db: db.execute(sql, (name, value)), scrub_within=SCRUB_NOW)
 
-    async def _write(self, work: Callable[[Db], T], *, scrub: bool = False) -> T:
-        return await self._writer.write(work, scrub=scrub)
+    async def _write(self, work: Callable[[Db], T], *, scrub_within: float | None = None) -> T:
+        return await self._writer.write(work, scrub_within=scrub_within)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, Final
 
 from veilsupport.model import Conversation, DeliveryKind, Standing
 from veilsupport.store import rows
 from veilsupport.store.values import StoredCredential, StoredDelivery, StoredMessage, StoredSession
 from veilsupport.store.writer import Db
+
+SEQ_MAX: Final = 2**62  # what a sequence number from outside may be at most: SQLite's integers end at 2**63
 
 
 class Reads:
@@ -70,13 +72,16 @@ class Reads:
         )
         return [minutes for (minutes,) in self._db.execute(sql, (last, last))]
 
+    def was_posted(self, conversation: bytes, once: bytes) -> bool:
+        return self._one("SELECT 1 FROM posted WHERE conversation = ? AND once = ?", conversation, once) is not None
+
     def messages_after(self, conversation: bytes, seq: int, *, limit: int) -> list[StoredMessage]:
         """The oldest `limit` after sequence number `seq`, oldest first."""
         sql = (
             "SELECT seq, author, progress, minute, sealed FROM message"
             " WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?"
         )
-        return [rows.as_message(row) for row in self._db.execute(sql, (conversation, seq, limit))]
+        return [rows.as_message(row) for row in self._db.execute(sql, (conversation, min(seq, SEQ_MAX), limit))]
 
     def messages(self, conversation: bytes, *, before: int | None, limit: int) -> list[StoredMessage]:
         """The newest `limit` before sequence number `before`, oldest first."""
@@ -84,7 +89,7 @@ class Reads:
             "SELECT seq, author, progress, minute, sealed FROM message"
             " WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
         )
-        found = self._db.execute(sql, (conversation, before or 2**62, limit)).fetchall()
+        found = self._db.execute(sql, (conversation, min(before or SEQ_MAX, SEQ_MAX), limit)).fetchall()
         return [rows.as_message(row) for row in reversed(found)]
 
     def due(self, *, minute: int, limit: int) -> list[StoredDelivery]:

@@ -111,8 +111,8 @@ def _new_conversation(db: Db, visitor: bytes, site: str, minute: int, aliases: I
 
 
 def to_advance(db: Db, stanza_ids: Iterable[str], admin: bytes | None = None) -> list[Any]:
-    """(n, kind, conversation, seq) of each that exists and, if an admin is named, is theirs."""
-    sql = "SELECT n, kind, conversation, seq FROM delivery WHERE stanza_id = ?1 AND (?2 IS NULL OR admin = ?2)"
+    """(n, conversation, seq) of each that exists and, if an admin is named, is theirs."""
+    sql = "SELECT n, conversation, seq FROM delivery WHERE stanza_id = ?1 AND (?2 IS NULL OR admin = ?2)"
     rows = (db.execute(sql, (stanza_id, admin)).fetchone() for stanza_id in stanza_ids)
     return [row for row in rows if row]
 
@@ -120,12 +120,12 @@ def to_advance(db: Db, stanza_ids: Iterable[str], admin: bytes | None = None) ->
 def advance(db: Db, rows: Iterable[Any], progress: Progress) -> list[Moved]:
     """Deliveries have come so far: erase their bodies, and tell which messages came further by it.
 
-    Notices and retractions have nobody waiting for their progress; they go altogether.
+    What belongs to no conversation has nobody waiting for its progress, and no burning will ask for it: it goes.
     """
     moved = []
     state = _STATE_OF[progress]
-    for n, kind, conversation_id, seq in rows:
-        if kind != DeliveryKind.MESSAGE:
+    for n, conversation_id, seq in rows:
+        if conversation_id is None:
             db.execute("DELETE FROM delivery WHERE n = ?", (n,))
             continue
         sql = f"UPDATE delivery SET state = ?, sealed = NULL WHERE n = ? AND {_RANK} <= ?"  # noqa: S608 - a constant of ours

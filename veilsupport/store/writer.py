@@ -12,6 +12,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -28,10 +29,19 @@ Db = sqlite3.Connection
 T = TypeVar("T")
 
 
+# Erased values live on in the write-ahead log until it is emptied. Burning waits for that; what is erased all the
+# time (bodies that the XMPP server has acknowledged) may rest there for so long, lest every one costs a sync.
+SCRUB_NOW: Final = 0.0
+SCRUB_SOON: Final = 2.0
+_SCRUB_AGAIN_SECONDS: Final = 5.0  # when a reader outside this process, a backup say, holds the log
+_CHECKPOINT_WAIT_MILLISECONDS: Final = 250
+_BUSY_MILLISECONDS: Final = 10_000
+
+
 @dataclass(slots=True)
 class _Write:
     work: Callable[[Db], Any]
-    scrub: bool  # afterwards no trace of what was deleted may stay in the write-ahead log
+    scrub_within: float | None  # seconds until nothing of what was erased may stay in the write-ahead log
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[Any]
     result: Any = None
@@ -45,10 +55,11 @@ class Writer(threading.Thread):
         super().__init__(name="store-writer", daemon=True)
         self._db = connect(path)
         self._queue: queue.Queue[_Write | None] = queue.Queue(WAITING_MAX)
+        self._scrub_at: float | None = time.monotonic()  # what a killed process left in the log goes at once
 
-    async def write(self, work: Callable[[Db], T], *, scrub: bool = False) -> T:
+    async def write(self, work: Callable[[Db], T], *, scrub_within: float | None = None) -> T:
         loop = asyncio.get_running_loop()
-        item = _Write(work, scrub, loop, loop.create_future())
+        item = _Write(work, scrub_within, loop, loop.create_future())
         if not self.is_alive():
             raise StoreError("The store is closed.")
         try:
@@ -69,13 +80,19 @@ class Writer(threading.Thread):
             work = [item for item in batch if item is not None]
             if work:
                 self._commit(work)
+            if self._scrub_at is not None and self._scrub_at <= time.monotonic():
+                self._scrub()
+            if work:
                 self._resolve(work)
             if len(work) < len(batch):
                 return
 
     def _take(self) -> list[_Write | None]:
-        batch = [self._queue.get()]
+        """All that waits; nothing when it is time to scrub first."""
+        batch: list[_Write | None] = []
+        wait = None if self._scrub_at is None else max(0.0, self._scrub_at - time.monotonic())
         with contextlib.suppress(queue.Empty):
+            batch.append(self._queue.get(timeout=wait))
             while batch[-1] is not None and len(batch) < BATCH_MAX:
                 batch.append(self._queue.get_nowait())
         return batch
@@ -92,8 +109,20 @@ class Writer(threading.Thread):
             for item in batch:
                 item.error = item.error or StoreError("The disk did not take it.")
             return
-        if any(item.scrub and not item.error for item in batch):
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        wanted = [item.scrub_within for item in batch if item.scrub_within is not None and not item.error]
+        if wanted:
+            at = time.monotonic() + min(wanted)
+            self._scrub_at = at if self._scrub_at is None else min(at, self._scrub_at)
+
+    def _scrub(self) -> None:
+        """Empty the write-ahead log. A reader outside this process, or a full disk, can prevent it for a while."""
+        try:
+            self._db.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MILLISECONDS}")
+            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        except sqlite3.Error:
+            busy = 1
+        self._scrub_at = time.monotonic() + _SCRUB_AGAIN_SECONDS if busy else None
 
     def _attempt(self, item: _Write) -> None:
         """One write in its savepoint. A full disk may have rolled back everything: that is the batch's failure."""
@@ -124,7 +153,7 @@ class Writer(threading.Thread):
 
 def connect(path: Path) -> Db:
     """The database at `path`, at SCHEMA_VERSION. SetupError, and nothing changed, when it is of a newer one."""
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MILLISECONDS / 1000)
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
         db.close()

@@ -184,7 +184,7 @@ class Incoming:
         if known is None:
             newest = await self.archive.newest()
             if self.archive.exists:
-                await self._desk.start_position(self._line.own, newest, now=self._clock())
+                await self._desk.move_position(self._line.own, newest, now=self._clock())
             return
         position, at = known
         try:
@@ -197,7 +197,7 @@ class Incoming:
             for archived in page:
                 await self._take_archived(archived)
             if page:
-                await self._desk.start_position(self._line.own, page[-1].id, now=self._clock())
+                await self._desk.move_position(self._line.own, page[-1].id, now=self._clock())
 
     async def _take_archived(self, archived: Archived) -> None:
         await self._take(stanzas.read(archived.message, own=self._line.own), archived.id)

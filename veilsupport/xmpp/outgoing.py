@@ -76,9 +76,10 @@ class Outgoing:
             batch = self._due()
             if not batch:
                 return False
-            await self._desk.delivery_sent([each.stanza_id for each in batch], now=self._clock())
+            still_due = await self._desk.delivery_sent([each.stanza_id for each in batch], now=self._clock())
             if not self.ready.is_set() or self._line.connection != connection:
                 return True  # Marked but not sent: rule 4 or 5 makes them due again.
+            batch = [each for each in batch if each.stanza_id in still_due]
             for delivery in batch:
                 self._send(delivery)
             self._line.ask_for_acknowledgement()
