@@ -68,6 +68,12 @@ class PrivateTorNetwork:
         assert self._client.process is not None
         return self._client.process.pid
 
+    def new_identity(self) -> None:
+        """What Tor Browser does for "new circuit for this site": forget circuits and onion descriptors."""
+        control = ControlPort(self._client.directory / "control")
+        control.command("SIGNAL NEWNYM")
+        control.close()
+
     def start(self) -> None:
         public = [self._authority, *self._relays]
         with concurrent.futures.ThreadPoolExecutor() as pool:

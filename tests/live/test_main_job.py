@@ -21,10 +21,11 @@ from tests.live.overhttp import browser_at
 from tests.live.phone import Phone
 from tests.live.privnet import PrivateTorNetwork
 from tests.live.prosody import Prosody
+from tests.test_silence import places_of
 from veilsupport.config import FILE_NAME
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-PASSWORDS = {"desk": "desk-password", "ada": "ada-password"}
+PASSWORDS = {"desk": "desk-password", "ada": "ada-password", "markmallory": "mallory-password"}
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def set_up(data: Path, server: Prosody, *, host: str, port: int, torrc_lines: tu
         file.write(f"\n[tor]\nlines = [{lines}]\n" if lines else "")
 
 
-def phone_of(server: Prosody) -> Phone:
-    return Phone(server.jid("ada"), PASSWORDS["ada"], desk=server.jid("desk"), port=server.port)
+def phone_of(server: Prosody, name: str = "ada") -> Phone:
+    return Phone(server.jid(name), PASSWORDS[name], desk=server.jid("desk"), port=server.port)
 
 
 def is_online(told: dict[str, dict[str, str]]) -> bool:
@@ -69,7 +70,7 @@ def test_visitor_without_scripts_and_admin_talk_live_through_an_onion(
             appliance.wait_until("online", is_online)
             with Firefox(socks=tornet.socks, width=1100, height=800) as visitor:
                 code = asyncio.run(conversation(visitor, page, prosody))
-                asyncio.run(after_tor_was_killed(visitor, page, appliance, prosody))
+                asyncio.run(after_tor_was_killed(visitor, appliance, prosody, tornet))
             with Firefox(socks=tornet.socks, width=390, height=800) as elsewhere:
                 comes_back(elsewhere, page, code)
             assert appliance.stop() == 0
@@ -118,10 +119,11 @@ def shows_in_view(visitor: Firefox, words: str, *, seconds: float = 30) -> None:
     visitor.top()
 
 
-def shows_or_reconnects(visitor: Firefox, words: str) -> None:
-    """The stream comes back by itself, unless the visitor's tor has not noticed that its circuit is dead.
+def shows_or_reconnects(visitor: Firefox, words: str, net: PrivateTorNetwork) -> None:
+    """The stream comes back by itself, unless the visitor's tor goes on asking for the dead tor's introduction points.
 
-    Then nothing ends the stream for minutes: that is what the banner is for, and the link in it.
+    Then its request hangs in the visitor's own tor for minutes (tor's stream state is NEW). That is what the banner is
+    for, the link in it, and Tor Browser's "new circuit for this site".
     """
     try:
         shows_in_view(visitor, words, seconds=45)
@@ -129,8 +131,11 @@ def shows_or_reconnects(visitor: Firefox, words: str) -> None:
         visitor.top()
         visitor.enter("iframe[name=view]")
         assert visitor.style(visitor.find(".lost"), "visibility") == "visible"
+        net.new_identity()
         visitor.click(visitor.find(".lost a"))
-        shows_in_view(visitor, words, seconds=120)
+        shows_in_view(visitor, words, seconds=60)
+        visitor.enter("iframe[name=composer]")
+        visitor.click(visitor.find("input[name=message]"))
 
 
 def everything(visitor: Firefox) -> str:
@@ -167,7 +172,7 @@ def say_by_enter(visitor: Firefox, words: str) -> None:
     shows_in_view(visitor, words)
 
 
-async def after_tor_was_killed(visitor: Firefox, page: str, appliance: Appliance, server: Prosody) -> None:
+async def after_tor_was_killed(visitor: Firefox, appliance: Appliance, server: Prosody, net: PrivateTorNetwork) -> None:
     """The same address, the same open page: the stream comes back by itself."""
     async with phone_of(server) as phone:
         for pid in tors_of(appliance):
@@ -176,15 +181,16 @@ async def after_tor_was_killed(visitor: Firefox, page: str, appliance: Appliance
         appliance.wait_until("reachable", lambda told: told["tor"]["phase"] == "reachable")
         appliance.wait_until("online", is_online)
         phone.say("still here")  # there is one conversation only, so it is plain who is meant
-        await asyncio.to_thread(shows_or_reconnects, visitor, "still here")
+        await asyncio.to_thread(shows_or_reconnects, visitor, "still here", net)
         await asyncio.to_thread(say_by_enter, visitor, "so am I")
         await phone.text("so am I", seconds=30)
 
 
 def comes_back(visitor: Firefox, page: str, code: str) -> None:
     visitor.go(page + "/return")
+    box = visitor.find("input[name=code]")
     visitor.screenshot(SCREENSHOTS / "return-phone.png")
-    visitor.write(visitor.find("input[name=code]"), code.upper())
+    visitor.write(box, code.upper())
     visitor.click(visitor.find("main button"))
     for words in ("is anyone there?", "yes, we are here", "still here"):
         shows_in_view(visitor, words)
@@ -280,3 +286,33 @@ def test_server_that_goes_and_comes_back_gets_everything_once(prosody: Prosody, 
 
         asyncio.run(goes_on())
         assert appliance.stop() == 0
+
+
+def test_nothing_of_a_talk_is_logged_or_rests_in_the_open(prosody: Prosody, tmp_path: Path) -> None:
+    """The same search as test_silence, with an admin and a stranger on the line."""
+    data = tmp_path / "data"
+    set_up(data, prosody, host="127.0.0.1", port=prosody.port)
+    marks = ["MARKvisitorzqx", "MARKadminzqx", "MARKtypozqx", "MARKstrangerzqx", "markmallory", PASSWORDS["desk"]]
+    with Appliance(data, "--no-tor", "--port", "18475", "--verbose") as appliance:
+        browser = browser_at(appliance.wait_for_page())
+        appliance.wait_until("online", is_online)
+
+        async def talk() -> None:
+            async with phone_of(prosody) as phone, phone_of(prosody, "markmallory") as stranger:
+                await browser.start("MARKvisitorzqx")
+                phone.quote(await phone.text("MARKvisitorzqx"), "MARKadminzqx")
+                stranger.say("MARKstrangerzqx")
+                phone.say("!MARKtypozqx")
+                phone.say("@qqqqqq-1 MARKtypozqx")
+                await phone.text("no such command")
+                await phone.text("no conversation")
+
+        asyncio.run(talk())
+        appliance.wait_until("stranger ignored", lambda told: told["xmpp"]["strangers_ignored"] == 1)
+        assert "MARKadminzqx" in asyncio.run(browser.get("/chat/latest")).text
+        appliance.kill()
+        assert places_of(marks, data, appliance.output) == []
+        appliance.start()
+        appliance.wait_for_page()
+        assert appliance.stop() == 0
+        assert places_of(marks, data, appliance.output) == []
