@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import html
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlencode
 
 from starlette.types import ASGIApp, Message, Scope
 
 from tests.desks import ADA, KEY, NOON, desk_in, intake
+from veilsupport import model
 from veilsupport.desk import Desk
 from veilsupport.limits import Limits
 from veilsupport.web import Site, build
@@ -42,15 +44,25 @@ class Served:
     bugs: list[BaseException]
 
 
-def site_of(desk: Desk, *, limits: Limits | None = None, onion: str | None = ONION) -> Served:
+OWN = model.Site("", "Harbour Support", "Write to us.")
+
+
+def site_of(
+    desk: Desk,
+    *,
+    limits: Limits | None = None,
+    onion: str | None = ONION,
+    sites: Mapping[str, model.Site] = MappingProxyType({"": OWN}),
+    prefix: str = "",
+) -> Served:
     clock = Clock()
     bugs: list[BaseException] = []
     site = build(
         desk,
-        limits or Limits(),
+        Limits() if limits is None else limits,
         key=KEY.forms,
-        name="Harbour Support",
-        greeting="Write to us.",
+        sites=lambda: sites,
+        prefix=prefix,
         onion=lambda: onion,
         clock=clock,
         on_bug=bugs.append,
@@ -141,8 +153,12 @@ class Browser:
             self.cookie = "" if "max-age=0" in attributes.lower() else name_value
         return answer
 
-    def stream(self, path: str = "/chat/live", *, before_send: Hook | None = None) -> Stream:
-        return Stream(self.app, self.scope("GET", path), before_send)
+    def stream(
+        self, path: str = "/chat/live", *, fields: dict[str, str] | None = None, before_send: Hook | None = None
+    ) -> Stream:
+        """With `fields`, the endless answer to a form."""
+        body = urlencode(fields or {}).encode()
+        return Stream(self.app, self.scope("POST" if fields else "GET", path, body=body), body, before_send)
 
 
 class Exchange:
@@ -186,8 +202,8 @@ class Exchange:
 class Stream:
     """An open live view."""
 
-    def __init__(self, app: ASGIApp, scope: Scope, before_send: Hook | None) -> None:
-        self._exchange = Exchange(scope, before_send=before_send)
+    def __init__(self, app: ASGIApp, scope: Scope, body: bytes, before_send: Hook | None) -> None:
+        self._exchange = Exchange(scope, body, before_send=before_send)
         self._task = asyncio.ensure_future(app(scope, self._exchange.receive, self._exchange.send))
 
     async def __aenter__(self) -> Stream:

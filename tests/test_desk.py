@@ -620,7 +620,7 @@ def test_closing_what_was_burned_is_refused(tmp_path: Path) -> None:
         found = desk.store.conversation_called(alias)
         await desk.visitor_burns(session, now=NOON)
         assert found is not None
-        desk.store.conversation_called = lambda _: found  # type: ignore[method-assign]  # burned between look and act
+        desk.store.conversation_called = lambda _: found  # type: ignore[method-assign, assignment]  # burned between look and act
         assert "is gone" in await commanded(desk, "close", alias)
         with pytest.raises(AdminError, match="is gone"):
             await desk.admin_says(ADA, alias, "hello?", intake=intake(), now=NOON)

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
-from tests.browser import CIRCUIT, FORM, ONION, Browser, Exchange, Served, site_of
+from tests.browser import FORM, ONION, OWN, Browser, Exchange, Served, site_of
 from tests.desks import desk_in
 from veilsupport.web import guard
 from veilsupport.web.guard import Guard
 from veilsupport.web.look import Look
+from veilsupport.web.origins import Origins
 
 FIXED = {
     "referrer-policy": "same-origin",
@@ -183,8 +184,8 @@ def test_a_bug_shows_a_plain_page_and_is_reported() -> None:
         raise ZeroDivisionError
 
     bugs: list[BaseException] = []
-    look = Look(name="Desk", greeting="")
-    app = Guard(broken, look=look, onion=lambda: ONION, on_bug=bugs.append)
+    look = Look(lambda: OWN)
+    app = Guard(broken, look=look, onion=lambda: ONION, on_bug=bugs.append, origins=Origins(lambda: {"": OWN}))
 
     async def run() -> Exchange:
         exchange = Exchange(Browser(app).scope("GET", "/"))
@@ -198,12 +199,11 @@ def test_a_bug_shows_a_plain_page_and_is_reported() -> None:
     assert [type(bug) for bug in bugs] == [ZeroDivisionError]
 
 
-def test_websocket_and_lifespan_are_not_spoken(tmp_path: Path) -> None:
+def test_lifespan_is_not_spoken(tmp_path: Path) -> None:
     async def story(_browser: Browser, served: Served) -> None:
-        for kind in ("websocket", "lifespan"):
-            exchange = Exchange({"type": kind, "headers": [], "client": CIRCUIT})
-            await served.site(exchange.scope, exchange.receive, exchange.send)
-            assert exchange.sent == []
+        exchange = Exchange({"type": "lifespan"})
+        await served.site(exchange.scope, exchange.receive, exchange.send)
+        assert exchange.sent == []
 
     visit(tmp_path, story)
 

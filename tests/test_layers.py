@@ -18,6 +18,7 @@ ALLOWED = {
     "desk": CORE | {"crypto", "limits", "store", "commands"},
     "resources": set[str](),
     "log": CORE,
+    "hardening": set[str](),
     "config": CORE,
     "socks": CORE,
     "directory": CORE | {"crypto", "config"},
@@ -26,7 +27,9 @@ ALLOWED = {
     "tor": CORE | LEAVES,
     "app": CORE | LEAVES | {"crypto", "limits", "store", "desk", "directory", "web", "xmpp", "tor"},
     "terminal": CORE | {"tor", "xmpp"},
-    "cli": CORE | LEAVES | {"app", "crypto", "directory", "terminal"},
+    "options": set[str](),
+    "cli_sites": CORE | LEAVES | {"directory", "options"},
+    "cli": CORE | LEAVES | {"hardening", "app", "cli_sites", "crypto", "directory", "options", "terminal"},
 }
 # Who alone may import what from outside: the one place to look when a library changes.
 ONLY = {
@@ -37,9 +40,10 @@ ONLY = {
     "slixmpp": {"xmpp"},
     "starlette": {"web"},
     "uvicorn": {"web"},
+    "websockets": {"web"},
     "jinja2": {"web"},
-    "pydantic": {"config"},
-    "click": {"cli"},
+    "pydantic": {"config", "web"},
+    "click": {"cli", "cli_sites", "options"},
 }
 
 

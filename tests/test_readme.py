@@ -26,12 +26,19 @@ def commands_part() -> str:
 def cli_part() -> str:
     """The help of the program and of each command, as `--help` prints it."""
     parts = []
-    for path in ("", *sorted(cli.commands)):
-        command: click.Command = cli.commands[path] if path else cli
-        name = f"veilsupport {path}".strip()
-        context = click.Context(command, info_name=name, terminal_width=100, max_content_width=100)
+    for name, command in commands_of("veilsupport", cli):
+        context = click.Context(
+            command, info_name=name, terminal_width=100, max_content_width=100, **cli.context_settings
+        )
         parts.append(command.get_help(context))
     return "\n\n".join("\n".join(f"    {line}".rstrip() for line in part.splitlines()) for part in parts)
+
+
+def commands_of(name: str, command: click.Command) -> list[tuple[str, click.Command]]:
+    """The command itself, then those within, however deep."""
+    within = sorted(command.commands.items()) if isinstance(command, click.Group) else []
+    found = [each for part, inner in within for each in commands_of(f"{name} {part}", inner)]
+    return [(name, command), *found]
 
 
 def settings_part() -> str:

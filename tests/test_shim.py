@@ -169,6 +169,22 @@ def test_endless_headers_end_the_connection_even_behind_an_open_stream(tmp_path:
     asyncio.run(talk())
 
 
+def test_trailers_end_the_connection(tmp_path: Path) -> None:
+    """uvicorn would keep every one of them; twelve megabytes of two-byte trailers took a quarter of a gigabyte."""
+    path = tmp_path / "web" / "web.sock"
+
+    async def sends_trailers() -> bytes:
+        async with served(path, Echo()):
+            begin = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(LINE + begin + b"a: b\r\n" * 100)
+            answer = await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+            return answer
+
+    assert not asyncio.run(sends_trailers()).endswith(b")")
+
+
 def test_a_reader_that_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shim, "DRAIN_SECONDS", 0.05)
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from tests.browser import ONION, Browser, Served, answers, bodies, tell, words_of
-from tests.desks import ADA, intake
+from tests.desks import ADA, NOON, intake, start
 from veilsupport.commands import Command
 from veilsupport.desk import Desk
 from veilsupport.web import TABLE
@@ -190,5 +190,29 @@ def test_burning_needs_a_confirmation_and_leaves_nothing(tmp_path: Path) -> None
         answer = await browser.send_form("/chat/burn")
         assert (answer.place, browser.cookie) == ("/burned", "")
         assert (await Browser(served.site).send_form("/return", code=words)).status == 404
+
+    tell(tmp_path, story)
+
+
+def test_who_is_blocked_reads_so_before_writing(tmp_path: Path) -> None:
+    async def story(browser: Browser, desk: Desk, _: Served) -> None:
+        await browser.start()
+        [alias] = desk.open_aliases()
+        await desk.admin_commands(ADA, Command("block", alias), intake=intake(), now=NOON)
+        assert "ended by the desk" in (await browser.get("/chat/latest")).text
+        async with browser.stream() as stream:
+            await stream.until("ended by the desk")
+
+    tell(tmp_path, story)
+
+
+def test_signing_in_anew_ends_the_session_before(tmp_path: Path) -> None:
+    async def story(browser: Browser, desk: Desk, _: Served) -> None:
+        session = await start(desk)
+        code = session.pending_code
+        assert code is not None
+        for _again in range(3):
+            await browser.send_form("/return", code=code.reveal())
+        assert len(desk.sessions(session)) == 2  # the one it began with, and the browser's latest
 
     tell(tmp_path, story)

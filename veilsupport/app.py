@@ -14,19 +14,19 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import veilsupport
-from veilsupport import crypto, log, web
+from veilsupport import config, crypto, log, web
 from veilsupport.config import Config, XmppSettings
 from veilsupport.crypto import ApplianceKey
 from veilsupport.desk import Desk
 from veilsupport.directory import DataDirectory
 from veilsupport.errors import SealError, SetupError
 from veilsupport.limits import Limits
-from veilsupport.model import Admin, Private, Standing
+from veilsupport.model import Admin, Private, Site, Standing
 from veilsupport.socks import SocksProxy
 from veilsupport.store import Store
 from veilsupport.tor import TorDaemon, TorSettings, TorState
@@ -49,18 +49,19 @@ class Appliance:
     """The running whole. Made inside the loop, run once."""
 
     def __init__(
-        self, directory: DataDirectory, config: Config, key: ApplianceKey, *, port: int | None, watch: Watch
+        self, directory: DataDirectory, settings: Config, key: ApplianceKey, *, port: int | None, watch: Watch
     ) -> None:
         """`port`: serve on that loopback port without tor; None: through tor."""
         self._directory = directory
-        self._config = config
+        self._config = settings
         self._port = port
         self._watch = watch
+        self._sites = sites_of(settings)
         self._stop = asyncio.Event()
         self._web_stop = asyncio.Event()
         self._bug: BaseException | None = None
         self._store = Store(directory.database)
-        admins = [Admin(each.name, Private(each.jid)) for each in config.admin]
+        admins = [Admin(each.name, Private(each.jid)) for each in settings.admin]
         self._desk = Desk(self._store, key, admins, status=self._status_lines)
         self._tor = None if port else TorDaemon(self._tor_settings(key), on_change=watch.tor)
         account = self._account(key)
@@ -89,8 +90,8 @@ class Appliance:
             self._desk,
             Limits(),
             key=self._desk.key.forms,
-            name=self._config.desk.name,
-            greeting=self._config.desk.greeting,
+            sites=lambda: self._sites,
+            prefix=self._config.web.prefix,
             onion=self._onion,
             clock=time.time,
             on_bug=self._end_with,
@@ -123,9 +124,10 @@ class Appliance:
 
     def _page(self) -> str | None:
         """Where the page is; None while that is not known yet."""
+        prefix = self._config.web.prefix
         if self._port:
-            return f"http://127.0.0.1:{self._port}/"
-        return f"http://{self._onion()}/" if self._onion() else None
+            return f"http://127.0.0.1:{self._port}{prefix}/"
+        return f"http://{self._onion()}{prefix}/" if self._onion() else None
 
     def _tor_settings(self, key: ApplianceKey) -> TorSettings:
         return TorSettings(
@@ -134,6 +136,7 @@ class Appliance:
             web_socket=self._directory.web_socket,
             executable=self._config.tor.executable,
             torrc_lines=self._config.tor.lines,
+            check_path=self._config.web.prefix + "/check",
         )
 
     def _account(self, key: ApplianceKey) -> Account | None:
@@ -176,14 +179,27 @@ class Appliance:
             "pages_open": len(self._desk.listeners),
         }
 
+    def _told(self, line: bytes) -> dict[str, Any]:
+        """The answer to a line on the status socket; `error` and `hint` when it cannot be done."""
+        try:
+            match line.strip():
+                case b"status":
+                    return self.status()
+                case b"reload":
+                    self._sites = sites_of(config.load(self._directory.path))
+                    return {"sites": sorted(self._sites)}
+        except SetupError as error:
+            return {"error": error.message, "hint": error.hint}
+        return {"error": "The running VeilSupport does not know this.", "hint": "Restart it: it is another version."}
+
     @contextlib.asynccontextmanager
     async def _status_socket(self) -> AsyncIterator[None]:
-        """Whoever may open the socket (0600) gets the status as one JSON document."""
+        """Whoever may open the socket (0600) sends one line, and gets one JSON document."""
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError, TimeoutError):
-                writer.write(json.dumps(self.status()).encode())
+            with contextlib.suppress(OSError, TimeoutError, ValueError):  # ValueError: a line without end
                 async with asyncio.timeout(5):
+                    writer.write(json.dumps(self._told(await reader.readline())).encode())
                     await writer.drain()
             writer.close()
 
@@ -196,6 +212,13 @@ class Appliance:
         finally:
             server.close()
             path.unlink(missing_ok=True)
+
+
+def sites_of(settings: Config) -> dict[str, Site]:
+    """The sites by name; "" is the desk's own page. A site without a greeting has the desk's."""
+    own = Site("", settings.desk.name, settings.desk.greeting)
+    named = [replace(own, **each.model_dump(exclude_defaults=True)) for each in settings.site]
+    return {each.name: each for each in (own, *named)}
 
 
 def stored_password(store: Store, key: ApplianceKey) -> Private:

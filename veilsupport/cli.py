@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,32 +13,19 @@ from typing import Any, Final, NoReturn
 import click
 
 import veilsupport
-from veilsupport import app, config, directory, log
+from veilsupport import app, cli_sites, config, directory, hardening, log
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DataDirectory
 from veilsupport.errors import SetupError
 from veilsupport.model import Private
+from veilsupport.options import data_directory
 from veilsupport.terminal import Terminal, complain
 
-_HERE: Final = Path(__file__).resolve().parent.parent
 _EXIT_SETUP: Final = 2
 _EXIT_BUG: Final = 70  # sysexits.h: EX_SOFTWARE
 _CREDENTIAL: Final = "veilsupport-passphrase"  # systemd.exec(5), LoadCredential=
 
-
-def _default_data() -> Path:
-    """`data/` of a checkout; beside the working directory for the built executable."""
-    return Path("data") if getattr(sys, "frozen", False) else _HERE / "data"
-
-
-_data = click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=_default_data,
-    show_default="data/",
-    help="Directory that holds everything: settings, database, keys, tor's state.",
-)
 _passphrase_file = click.option(
     "--passphrase-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -61,7 +47,7 @@ def cli(context: click.Context) -> None:
 
 
 @cli.command()
-@_data
+@data_directory
 @_passphrase_file
 @click.option("--no-tor", is_flag=True, help="Serve on a loopback port only, without tor: for trying it out.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The loopback port for --no-tor; default 8080.")
@@ -84,13 +70,13 @@ def run(data: Path, passphrase_file: Path | None, no_tor: bool, port: int | None
 
 
 async def _run(house: DataDirectory, settings: Config, key: ApplianceKey, port: int | None) -> None:
-    terminal = Terminal()
+    terminal = Terminal(prefix=settings.web.prefix)
     watch = app.Watch(page=terminal.page, tor=terminal.tor, link=terminal.link)
     await app.Appliance(house, settings, key, port=port, watch=watch).run()
 
 
 @cli.command()
-@_data
+@data_directory
 @_passphrase_file
 @click.option("--jid", help="The desk's own XMPP account, name@server.")
 @click.option(
@@ -127,23 +113,21 @@ def setup(data: Path, **answers: Any) -> None:
             raise SetupError(
                 "There is nothing to set.", hint="Give flags, or run it on a terminal: veilsupport setup --help"
             )
-    click.echo("Settings are saved.")
 
 
 @cli.command()
-@_data
+@data_directory
 @click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
 def status(data: Path, as_json: bool) -> None:
     """What the running desk says of itself. Exits 1 when it does not run."""
-    try:
-        with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(5)
-            link.connect(str(data / directory.STATUS_SOCKET))
-            told = json.loads(b"".join(iter(lambda: link.recv(65_536), b"")))
-    except OSError:
+    told = directory.ask(data, "status")
+    if told is None:
         complain(SetupError("No VeilSupport runs on this data directory.", hint="Start it with: veilsupport run"))
         sys.exit(1)
     click.echo(json.dumps(told, indent=2) if as_json else _in_words(told))
+
+
+cli.add_command(cli_sites.site)
 
 
 def _in_words(told: dict[str, Any]) -> str:
@@ -183,6 +167,11 @@ def _ask_and_set_up(house: DataDirectory) -> None:
         name = _ask("The name visitors see", config.public_name, default=admin.partition("@")[0].capitalize())
         admins.append(f"{admin}={name}")
     answers["admins"] = admins
+    if house.is_new:
+        click.echo("\nA passphrase keeps a seized disk shut; it is then asked at every start. Empty: none.")
+        answers["new_passphrase"] = Private(
+            click.prompt("Passphrase", default="", hide_input=True, show_default=False, confirmation_prompt=True)
+        )
     _set_up(house, answers)
 
 
@@ -203,16 +192,20 @@ def _set_up(house: DataDirectory, answers: dict[str, Any]) -> None:
     before = config.load(house.path)
     after = _with_answers(before, answers)
     password = answers.get("password") or _given_password(answers.get("password_file"))
-    if after.xmpp and not before.xmpp and password is None:
+    if after.xmpp and password is None and not before.xmpp:
         raise SetupError(
             "The account's password is missing.", hint="Give --password-file, or set VEILSUPPORT_XMPP_PASSWORD."
         )
-    key = house.key(lambda: _passphrase(answers.get("passphrase_file")))
+    if password is not None and not password:
+        raise SetupError("The account's password is empty.", hint="Look at the first line of the file.")
+    new_passphrase = answers.get("new_passphrase") or _first_line_of(answers.get("new_passphrase_file"))
+    key = house.key(lambda: _passphrase(answers.get("passphrase_file")), first=new_passphrase or None)
+    if new_passphrase is not None:
+        house.keep_key(key, new_passphrase or None)
     if password is not None:
         asyncio.run(app.keep_password(house.database, key, password))
-    if new := answers.get("new_passphrase_file"):
-        house.keep_key(key, _first_line(new) or None)
     config.save(house.path, after)
+    click.echo("Settings are saved.")
 
 
 def _with_answers(before: Config, answers: dict[str, Any]) -> Config:
@@ -252,6 +245,10 @@ def _passphrase(file: Path | None) -> Private | None:
     return None
 
 
+def _first_line_of(file: Path | None) -> Private | None:
+    return None if file is None else _first_line(file)
+
+
 def _first_line(file: Path) -> Private:
     try:
         return Private(file.read_text("utf-8").partition("\n")[0].rstrip("\r"))
@@ -266,10 +263,15 @@ def _first_line(file: Path) -> Private:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Exit status: 0 well, 1 not running, 2 not set up rightly, 70 a bug (type and place are logged, nothing more)."""
+    log.set_up()
+    hardening.forbid_core_dumps()
+    hardening.allow_many_connections()
     try:
         cli.main(args=arguments, prog_name="veilsupport", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        complain(
+            SetupError(error.format_message(), hint="veilsupport --help and veilsupport COMMAND --help tell more.")
+        )
         sys.exit(_EXIT_SETUP)
     except click.Abort:
         sys.exit(130)

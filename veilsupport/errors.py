@@ -19,7 +19,8 @@ class VeilError(Exception):
 class VisitorError(VeilError):
     """The visitor asked for something that cannot be done; becomes a page or a JSON error.
 
-    `status` is the HTTP status; `code` is stable and for programs; `retry_after_seconds` is set with 429 and 503.
+    `status` is the HTTP status; `code` is stable and for programs; `field` names what was asked wrongly, where one
+    can tell; `retry_after_seconds` is set with 429 and 503.
     """
 
     def __init__(
@@ -28,11 +29,13 @@ class VisitorError(VeilError):
         *,
         status: int = 400,
         code: str = "invalid",
+        field: str | None = None,
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.field = field
         self.retry_after_seconds = retry_after_seconds
 
 

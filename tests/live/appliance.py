@@ -88,6 +88,7 @@ class Appliance:
         with socket.socket(socket.AF_UNIX) as link:
             link.settimeout(5)
             link.connect(str(self.data / STATUS_SOCKET))
+            link.sendall(b"status\n")
             told: dict[str, Any] = json.loads(b"".join(iter(lambda: link.recv(65_536), b"")))
         return told
 

@@ -8,39 +8,35 @@ does, and what it needs.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import Route, Router, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from veilsupport import model
 from veilsupport.desk import Desk
 from veilsupport.errors import VisitorError
 from veilsupport.limits import Limits
+from veilsupport.web import doors, embed, openapi, scripts
+from veilsupport.web.api import ROOT, Api
+from veilsupport.web.badge import Badge
 from veilsupport.web.forms import Tokens
 from veilsupport.web.guard import Guard
 from veilsupport.web.live import Live
 from veilsupport.web.look import Look
-from veilsupport.web.pages import Page, Pages, Visit
+from veilsupport.web.openapi import Manual
+from veilsupport.web.origins import Origins
+from veilsupport.web.pages import Pages
+from veilsupport.web.row import Page, Row
 from veilsupport.web.server import serve
+from veilsupport.web.socket import Sockets
 from veilsupport.web.windows import Windows
 
 __all__ = ["Site", "build", "serve"]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One page. `purpose` names the kind of its form's tokens; a frame is shown inside /chat."""
-
-    path: str
-    show: Callable[[Pages, Visit], Response]
-    act: Callable[[Pages, Visit], Awaitable[Response]] | None = None
-    purpose: str = ""
-    needs_session: bool = False
-    frame: bool = False
 
 
 TABLE: Final = (
@@ -58,22 +54,52 @@ TABLE: Final = (
     Row("/chat/burn", Pages.show_burn, Pages.burn, "burn", needs_session=True),
     Row("/left", Pages.show_left),
     Row("/burned", Pages.show_burned),
+    # Through other people's sites.
+    Row("/s/{site}", Pages.show_desk, Pages.start, "start"),
+    Row("/s/{site}/return", Pages.show_return, Pages.come_back, "return"),
+    Row("/s/{site}/account", Pages.show_account, Pages.enter_account, "account"),
+    Row("/s/{site}/start", doors.show_text, doors.start_from_elsewhere, from_anywhere=True),
+    Row("/s/{site}/arrived", doors.show_arrived, doors.arrive, "arrive"),
+    Row("/embed/{site}", embed.show_embed, embed.act_embedded, "embed", from_anywhere=True, session_in_form=True),
 )
 
 
 class Site:
-    """The ASGI application."""
+    """The ASGI application. The prefix ends here: nothing within sees it in a path, `Look` writes it into links."""
 
-    def __init__(self, app: ASGIApp, windows: Windows) -> None:
+    def __init__(self, app: ASGIApp, windows: Windows, sockets: Sockets, prefix: str) -> None:
         self._app = app
         self._windows = windows
+        self._sockets = sockets
+        self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._prefix and "path" in scope:
+            ours = f"{scope['path']}/".startswith(self._prefix + "/")
+            scope = {**scope, "path": (scope["path"].removeprefix(self._prefix) or "/") if ours else ""}  # "": nowhere
         await self._app(scope, receive, send)
 
     def end_streams(self) -> None:
-        """Every open live view ends now, and none opens again: the server is about to stop."""
+        """Every open live view and socket ends now, and none opens again: the server is about to stop."""
         self._windows.end_all()
+        self._sockets.end_all()
+
+
+class _Hall:
+    """Sends each to its door: sockets, programs, and people to their pages."""
+
+    def __init__(self, pages: ASGIApp, api: ASGIApp, sockets: ASGIApp) -> None:
+        self._pages = pages
+        self._api = api
+        self._sockets = sockets
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._sockets(scope, receive, send)
+        elif scope["path"].startswith(ROOT + "/"):
+            await self._api(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
 
 
 def build(
@@ -81,34 +107,52 @@ def build(
     limits: Limits,
     *,
     key: bytes,
-    name: str,
-    greeting: str,
+    sites: Callable[[], Mapping[str, model.Site]],
+    prefix: str = "",
     onion: Callable[[], str | None],
     clock: Callable[[], float],
     on_bug: Callable[[BaseException], None],
 ) -> Site:
     """The application.
 
-    `key`: 32 secret bytes for form tokens; a new one makes every open form expire. `name` and `greeting`: the
-    operator's words on the first page. `onion`: our address ("….onion") once it is known; requests over a circuit
-    are refused before. `clock`: Unix seconds. `on_bug`: told of exceptions that are our fault; it must only
-    note them and set the stop event.
+    `key`: 32 secret bytes for form tokens; a new one makes every open form expire. `sites`: by name, as
+    they are now; "" is the desk's own page and always there. `prefix` stands before every path. `onion`: our
+    address ("….onion") once it is known; requests over a circuit are refused before. `clock`: Unix seconds.
+    `on_bug`: told of exceptions that are our fault; it must only note them and set the stop event.
     """
-    look = Look(name=name, greeting=greeting)
+    look = Look(lambda: sites()[""], prefix=prefix)
     windows = Windows()
-    pages = Pages(desk=desk, limits=limits, tokens=Tokens(key), look=look, windows=windows, clock=clock)
-    routes = [Route(row.path, _end_point(pages, row)) for row in TABLE]
+    pages = Pages(desk=desk, limits=limits, tokens=Tokens(key), look=look, windows=windows, clock=clock, sites=sites)
+    routes = [Route(row.path, Page(pages, row)) for row in TABLE]
     routes += [
         Route("/chat/live", Live(pages)),
+        Route("/badge/{site}.png", Badge(desk, sites)),
         Route("/check", _check),
+        Route("/api", Manual(look).show),
+        Route("/api/openapi.json", _document(prefix)),
         Route(look.css_path, _stylesheet(look)),
     ]
+    origins = Origins(sites)
+    routes += scripts.routes(origins)
     router = Router(routes, redirect_slashes=False, default=_nowhere)
-    return Site(Guard(router, look=look, onion=onion, on_bug=on_bug), windows)
+    api = Api(desk=desk, limits=limits, origins=origins, sites=sites, clock=clock)
+    sockets = Sockets(desk=desk, limits=limits, origins=origins, clock=clock)
+    guard = Guard(
+        _Hall(router, api, sockets),
+        look=look,
+        onion=onion,
+        on_bug=on_bug,
+        origins=origins,
+        from_anywhere=_is_from_anywhere,
+    )
+    return Site(guard, windows, sockets, prefix)
 
 
-def _end_point(pages: Pages, row: Row) -> Page:
-    return Page(pages, row.show, row.act, purpose=row.purpose, needs_session=row.needs_session, frame=row.frame)
+_FROM_ANYWHERE: Final = tuple(compile_path(row.path)[0] for row in TABLE if row.from_anywhere)
+
+
+def _is_from_anywhere(path: str) -> bool:
+    return any(pattern.match(path) for pattern in _FROM_ANYWHERE)
 
 
 async def _check(_request: Request) -> Response:
@@ -122,6 +166,15 @@ def _stylesheet(look: Look) -> Callable[[Request], Awaitable[Response]]:
         return Response(look.css, media_type="text/css", headers=headers)
 
     return stylesheet
+
+
+def _document(prefix: str) -> Callable[[Request], Awaitable[Response]]:
+    content = json.dumps(openapi.document(prefix), ensure_ascii=False)
+
+    async def document(_request: Request) -> Response:
+        return Response(content, media_type="application/json")
+
+    return document
 
 
 async def _nowhere(_scope: Scope, _receive: Receive, _send: Send) -> None:

@@ -27,6 +27,8 @@ from veilsupport.errors import VisitorError
 from veilsupport.model import Private
 
 COOKIE: Final = "veil"
+HANDED_COOKIE: Final = "veil-handed"
+_HANDED_SECONDS: Final = 3600  # As long as a page that asks may lie open.
 _COOKIE_MAX_CHARACTERS: Final = 256
 _TOKEN_MINUTES: Final = 24 * 60
 _EARLY_MINUTES: Final = 5  # A clock that was set back a little does no harm.
@@ -95,24 +97,50 @@ async def read_form(request: Request) -> Mapping[str, str]:
 
 def session_token(request: Request) -> Private | None:
     """What the session's cookie holds, if it could be one of ours."""
-    value = request.cookies.get(COOKIE, "")
+    return plausible_token(request.cookies.get(COOKIE, ""))
+
+
+def handed_token(request: Request) -> Private | None:
+    """What `hand_over` left."""
+    return plausible_token(request.cookies.get(HANDED_COOKIE, ""))
+
+
+def plausible_token(value: str) -> Private | None:
     if not value or len(value) > _COOKIE_MAX_CHARACTERS or not value.isascii():
         return None
     return Private(value)
 
 
-def sign_in(response: Response, token: Private) -> Response:
-    """Give the browser its session.
+def sign_in(response: Response, token: Private, *, path: str) -> Response:
+    """Give the browser its session; `path` is where our pages begin.
 
     No expiry: the cookie goes when the browser is closed. Not Secure: over http on an onion it would be lost in some
     browsers, and the onion itself is encrypted end to end.
     """
-    response.set_cookie(COOKIE, token.reveal(), httponly=True, samesite="strict", path="/")
+    response.set_cookie(COOKIE, token.reveal(), httponly=True, samesite="strict", path=path)
     return response
 
 
-def sign_out(response: Response) -> Response:
+def sign_out(response: Response, *, path: str) -> Response:
     """Take the session away from the browser, and whatever else it keeps of us."""
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict", path="/")
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict", path=path)
     response.headers["clear-site-data"] = '"cache", "cookies", "storage"'
+    return response
+
+
+def hand_over(response: Response, token: Private, *, path: str) -> Response:
+    """Give the browser a session for the page at `path` alone, which decides what becomes of it.
+
+    For answers to other people's pages: to those a browser sends no SameSite=Strict cookie, so we cannot see
+    whether it has a session already, which a cookie of the usual name would replace.
+    """
+    response.set_cookie(
+        HANDED_COOKIE, token.reveal(), httponly=True, samesite="strict", path=path, max_age=_HANDED_SECONDS
+    )
+    return response
+
+
+def take_over(response: Response, *, path: str) -> Response:
+    """What was handed over has been decided upon."""
+    response.delete_cookie(HANDED_COOKIE, httponly=True, samesite="strict", path=path)
     return response

@@ -14,13 +14,17 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from veilsupport.errors import VisitorError
+from veilsupport.web import refusals
 from veilsupport.web.look import Look
+from veilsupport.web.origins import Headers, Origins, is_api, is_own, is_preflight, origin_of
 from veilsupport.web.shim import CIRCUIT_PREFIX
 
 BODY_MAX_BYTES: Final = 64 * 1024
+API_BODY_MAX_BYTES: Final = 16 * 1024
 BODY_SECONDS: Final = 60.0  # 64 KiB over a bad circuit.
 
 _LOOPBACK: Final = re.compile(rb"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?")
@@ -54,7 +58,8 @@ class Guard:
     """Wraps the application.
 
     `onion` gives our onion address once it is known. `on_bug` is told of every exception that is nobody's
-    fault but ours, so that the process can end.
+    fault but ours, so that the process can end. `from_anywhere` tells of a path whether forms on
+    other people's pages may be sent there.
     """
 
     def __init__(
@@ -64,50 +69,85 @@ class Guard:
         look: Look,
         onion: Callable[[], str | None],
         on_bug: Callable[[BaseException], None],
+        origins: Origins,
+        from_anywhere: Callable[[str], bool] = lambda _path: False,
     ) -> None:
         self._app = app
+        self._origins = origins
+        self._from_anywhere = from_anywhere
         self._look = look
         self._onion = onion
         self._on_bug = on_bug
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return  # Neither lifespan nor WebSocket is spoken here.
-        answer = _Answer(send)
+        if scope["type"] not in ("http", "websocket"):
+            return  # No lifespan is spoken here.
+        answer = _Answer(send, self._origins.headers(scope) if is_api(scope) else [])
         try:
             await self._pass(scope, receive, answer)
         except VisitorError as error:
-            await self._look.problem(error)(scope, receive, answer)
+            await self._refusal(scope, error)(scope, receive, answer)
         except Exception as bug:
             self._on_bug(_alone(bug))
             if not answer.started:
-                await self._look.problem(_BROKEN)(scope, receive, answer)
+                await self._refusal(scope, _BROKEN)(scope, receive, answer)
             raise  # uvicorn closes the connection.
 
     async def _pass(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        host = self._check_host(scope)
+        self._check_host(scope)
         names = {name for name, _ in scope["headers"]}
         if names & _PROXY_HEADERS:
-            await self._look.proxied(self._onion() or "")(scope, receive, answer)
+            await self._proxied(scope)(scope, receive, answer)
             return
-        _check_origin(scope, host)
+        if not self._from_anywhere(scope["path"]):
+            self._check_origin(scope)
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, answer)
+            return
+        if is_preflight(scope):
+            await Response(status_code=204)(scope, receive, answer)
+            return
         try:
-            body = await _read_body(scope, receive)
+            body = await _read_body(scope, receive, API_BODY_MAX_BYTES if is_api(scope) else BODY_MAX_BYTES)
         except VisitorError:
             answer.close_after = True  # The rest of the body is still to come.
             raise
         if body is not None:
             await self._app(scope, _replay(body, receive), answer)
 
-    def _check_host(self, scope: Scope) -> bytes:
+    def _refusal(self, scope: Scope, error: VisitorError) -> Response:
+        return refusals.answer(error) if is_api(scope) else self._look.problem(error)
+
+    def _proxied(self, scope: Scope) -> Response:
+        if is_api(scope):
+            sentence = "This came through a proxy that takes visitors out of Tor, so nothing was done."
+            return refusals.answer(VisitorError(sentence, status=403, code="proxied"))
+        return self._look.proxied(self._onion() or "")
+
+    def _check_origin(self, scope: Scope) -> None:
+        """Forms on other people's pages cannot act in our visitor's name, and cannot sign them in as another.
+
+        Nor can their scripts, and no WebSocket of theirs opens, but for the listed origins at the API.
+        """
+        if is_own(scope) or (scope["type"] == "http" and scope["method"] in _SAFE_METHODS):
+            return
+        if origin_of(scope) is None or (is_api(scope) and self._origins.site_of(scope) is not None):
+            return
+        raise VisitorError(
+            "This was sent from another page, so nothing was done. Open the desk itself and try again.",
+            status=403,
+            code="wrong_origin",
+        )
+
+    def _check_host(self, scope: Scope) -> None:
         """The Host header, which must be one of our names: an onion's on a circuit, loopback's on loopback."""
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if len(hosts) == 1:
             if circuit_of(scope) is None and _LOOPBACK.fullmatch(hosts[0]):
-                return bytes(hosts[0])
+                return
             onion = self._onion()
             if circuit_of(scope) is not None and onion and hosts[0] == onion.encode():
-                return bytes(hosts[0])
+                return
         raise VisitorError(
             "This desk does not answer to the address you used. Look at the address bar again.",
             status=421,
@@ -116,15 +156,18 @@ class Guard:
 
 
 class _Answer:
-    """`send`, with our headers; remembers whether the answer has begun."""
+    """`send`, with our headers and those for other people's pages; remembers whether the answer has begun."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, for_others: Headers) -> None:
         self._send = send
+        self._for_others = for_others
         self.started = False
         self.close_after = False
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] == "websocket.accept":
+            self.started = True
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
             self.started = True
             message = {**message, "headers": self._headers(message["headers"])}
         await self._send(message)
@@ -133,7 +176,7 @@ class _Answer:
         names = {name for name, _ in given}
         kept = [(name, value) for name, value in given if name not in _DROPPED]
         added = [(name, value) for name, value in _ADDED if name not in names]
-        return kept + added + ([(b"connection", b"close")] if self.close_after else [])
+        return kept + added + self._for_others + ([(b"connection", b"close")] if self.close_after else [])
 
 
 _BROKEN: Final = VisitorError(
@@ -150,23 +193,10 @@ def _alone(bug: Exception) -> BaseException:
     return bug
 
 
-def _check_origin(scope: Scope, host: bytes) -> None:
-    """Forms on other people's pages cannot act in our visitor's name, and cannot sign them in as another."""
-    origins = [value for name, value in scope["headers"] if name == b"origin"]
-    if scope["method"] in _SAFE_METHODS or not origins:
-        return
-    if origins != [b"http://" + host]:
-        raise VisitorError(
-            "This form was sent from another page, so nothing was done. Open the desk itself and try again.",
-            status=403,
-            code="wrong_origin",
-        )
-
-
-async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
+async def _read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes | None:
     """The whole body; None when the client left before its end. VisitorError: too large, too slow."""
     length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    if length.isdigit() and int(length) > BODY_MAX_BYTES:
+    if length.isdigit() and int(length) > max_bytes:
         raise _too_large()
     body = bytearray()
     try:
@@ -176,7 +206,7 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
                 if message["type"] == "http.disconnect":
                     return None
                 body += message.get("body", b"")
-                if len(body) > BODY_MAX_BYTES:
+                if len(body) > max_bytes:
                     raise _too_large()
                 if not message.get("more_body", False):
                     return bytes(body)

@@ -30,9 +30,10 @@ import asyncio
 import random
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -51,6 +52,7 @@ from veilsupport.model import (
     Said,
     Session,
     SignedOut,
+    Site,
     StandingChanged,
     Typing,
 )
@@ -79,12 +81,7 @@ class Live:
             return
         assert visit.session is not None
         window = self._pages.windows.open(visit.session.token_hash, _name_of(visit.request))
-        try:
-            with self._pages.desk.listen(visit.session) as listener:
-                view = _View(self._pages, visit.session, window, send)
-                await view.run(listener, receive)
-        finally:
-            self._pages.windows.close(window)
+        await View(self._pages, visit.session, visit.site, window).run(receive, send)
 
     def _instead(self, visit: Visit) -> Response | None:
         """What is answered in place of a stream."""
@@ -94,34 +91,66 @@ class Live:
             return self._pages.signed_out(visit, frame=True)
         name = visit.request.query_params.get("w", "")
         if self._pages.windows.gave_way(visit.session.token_hash, name):
-            return self._pages.look.frame("moved.html")
+            return self._pages.look.frame("moved.html", site=visit.site)
         try:
             take(self._pages.limits, Act.STREAM, visit)
         except VisitorError as error:
             wait = max(5, round(error.retry_after_seconds or 0) + 1)
-            return self._pages.look.frame("stub.html", status=429, seconds=wait)
+            return self._pages.look.frame("stub.html", status=429, site=visit.site, seconds=wait)
         if visit.request.method == "HEAD":
-            return self._pages.look.frame("stub.html", seconds=1)
+            return self._pages.look.frame("stub.html", site=visit.site, seconds=1)
         return None
 
 
-class _View:
-    """One open stream: what it has shown, and how it goes on."""
+class View:
+    """One open stream: what it has shown, and how it goes on. `window` is its reserved place; run it once."""
 
-    def __init__(self, pages: Pages, session: Session, window: Window, send: Send) -> None:
+    def __init__(self, pages: Pages, session: Session, site: Site, window: Window) -> None:
+        self._pages = pages
         self._desk: Desk = pages.desk
         self._look: Look = pages.look
         self._clock: Callable[[], float] = pages.clock
         self._session = session
+        self._site = site
         self._window = window
-        self._send = send
         self._nonce = secrets.token_urlsafe(16)
         self._last_seq = 0
         self._progress: dict[int, Progress] = {}
         self._beats = 0
 
-    async def run(self, listener: Listener, receive: Receive) -> None:
-        """The whole answer. Subscribing came before: the history read here lacks nothing that follows."""
+    async def run(self, receive: Receive, send: Send) -> None:
+        """The whole answer. Subscribing comes first: the history read after it lacks nothing that follows."""
+        self._send = send
+        try:
+            with self._desk.listen(self._session) as listener:
+                await self._run(listener, receive)
+        finally:
+            self._pages.windows.close(self._window)
+
+    # What an embedded page has different.
+
+    status = 200
+
+    def headers(self, nonce: str) -> Mapping[str, str]:
+        return {"content-security-policy": self._look.frame_policy(self._site, nonce)}
+
+    def head(self, messages: str) -> str:
+        """The page's beginning, up to and with the messages so far."""
+        return self._look.render(
+            "view.html",
+            self._site,
+            live=True,
+            refresh=f"1;url={self._look.prefix}/chat/live?w={self._window.name}",
+            line_is_up=self._desk.line_is_up,
+            messages=messages,
+        )
+
+    def tail(self) -> str:
+        return "</div></div></body></html>\n"
+
+    # The stream itself.
+
+    async def _run(self, listener: Listener, receive: Receive) -> None:
         await self._begin()
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(_until_gone(receive))
@@ -131,25 +160,14 @@ class _View:
             finally:
                 gone.cancel()
                 over.cancel()
-        await self._send({"type": "http.response.body", "body": b"</div></div></body></html>\n"})
+        await self._send({"type": "http.response.body", "body": self.tail().encode()})
 
     async def _begin(self) -> None:
-        headers = [
-            (b"content-type", b"text/html; charset=utf-8"),
-            (b"content-security-policy", self._look.frame_policy(self._nonce).encode()),
-        ]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        headers = MutableHeaders({"content-type": "text/html; charset=utf-8", **self.headers(self._nonce)})
+        await self._send({"type": "http.response.start", "status": self.status, "headers": headers.raw})
         history = self._desk.history(self._session, limit=HISTORY)
-        shown = self._show(history)
-        await self._write(
-            self._look.render(
-                "view.html",
-                live=True,
-                refresh=f"1;url=/chat/live?w={self._window.name}",
-                line_is_up=self._desk.line_is_up,
-                messages=shown,
-            )
-        )
+        standing = self._look.standing(self._desk.conversation(self._session))
+        await self._write(self.head(self._show(history) + standing))
 
     async def _follow(self, listener: Listener, ends: set[asyncio.Task[object]]) -> None:
         """Write what happens until one of `ends` is done, the time is up, or nothing can follow."""
@@ -187,7 +205,7 @@ class _View:
             return ""
         self._last_seq = new[-1].seq
         self._progress |= {message.seq: message.progress for message in new}
-        return self._look.messages(new, today=int(self._clock() // 86400))
+        return self._look.messages(new, today=int(self._clock() // 86400), site=self._site)
 
     def _missed(self, message: Message) -> list[Message]:
         """What lies between the last one shown and this one. Nothing, as long as events come in order."""

@@ -19,7 +19,9 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from veilsupport.errors import SetupError
+from veilsupport.web.frames import FRAME_MAX_BYTES
 from veilsupport.web.shim import OnionProtocol, PatientProtocol
+from veilsupport.web.wire import PING_SECONDS, PONG_SECONDS, SocketProtocol
 
 _GRACE_SECONDS: Final = 1  # For answers under way; streams end by themselves before it.
 _BACKLOG: Final = 512
@@ -79,7 +81,11 @@ def _config(app: Site, *, behind_tor: bool) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=OnionProtocol if behind_tor else PatientProtocol,
-        ws="none",
+        ws=SocketProtocol,
+        ws_max_size=FRAME_MAX_BYTES,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PONG_SECONDS,
+        ws_per_message_deflate=False,  # It costs memory, and lengths tell what was said.
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -138,3 +144,4 @@ def _silence_uvicorn() -> None:
         logger = logging.getLogger(name)
         logger.handlers = [logging.NullHandler()]
         logger.propagate = False
+        logger.setLevel(logging.CRITICAL + 1)  # So that it does not even put its lines together.

@@ -63,10 +63,23 @@ class PatientProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_headers:
+            self.transport.abort()  # Trailers (RFC 9110 §6.5): no browser sends them, and uvicorn keeps them all.
+            return
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._stop_header_timer()
         self._in_headers = False
         super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        cycle = cast(RequestResponseCycle | None, self.cycle)
+        if cycle is not None and not cycle.response_complete:
+            self.transport.abort()  # uvicorn would let both write into one connection, and forget the first.
+            return
+        super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -1,0 +1,5 @@
+import Support from "./support";
+
+export default function Page() {
+  return <Support />;
+}

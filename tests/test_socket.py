@@ -1,0 +1,656 @@
+"""The WebSocket's protocol, over a real desk. What happens below it, byte by byte, is in test_wire."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser import CIRCUIT, ONION, Browser, Served, answers
+from tests.desks import ADA, hand_over, intake
+from tests.program import EMAIL, HOST, PASSWORD, Program, Socket, tell
+from veilsupport.commands import Command
+from veilsupport.desk import Desk
+from veilsupport.errors import StoreError
+from veilsupport.limits import Act, By, Limits, Row
+from veilsupport.model import Private, Said
+from veilsupport.web import socket
+from veilsupport.web.frames import Close
+
+# ---- signing in ----------------------------------------------------------------------------------------------
+
+
+def test_the_first_frame_signs_in_and_ready_tells_how_things_stand(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        user = (await program.starts()).json["user"]
+        await program.says("one")
+        await hand_over(desk)
+        await answers(desk, "two")
+        await program.post("/chat/read", {"seq": 2})
+        async with program.signed() as phone:
+            assert await phone.next() == {
+                "type": "ready",
+                "user": user,
+                "last_seq": 2,
+                "read_seq": 2,
+                "states": [{"seq": 1, "state": "handed_over"}],
+                "desk": {"open": False, "answer_minutes": None, "conversation": "open"},
+            }
+
+    tell(tmp_path, story)
+
+
+def test_the_token_in_the_address_works_for_old_clients(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("one")
+        async with (
+            program.socket(f"?token={program.token}") as old,
+            program.socket(f"?token={program.token}&after=0") as all_,
+        ):
+            assert (await old.next())["type"] == "ready"
+            await answers(desk, "two")
+            assert await old.messages(1) == ["two"]
+            assert await all_.messages(2) == ["one", "two"]
+
+    tell(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ('{"type": "auth", "token": "unknown"}', 4401),
+        ('{"type": "auth", "token": "\\u00e9"}', 4401),
+        ('{"type": "auth", "cookie": true}', 4401),
+        ('{"type": "auth"}', 4400),
+        ('{"type": "auth", "token": "x", "cookie": true}', 4400),
+        ('{"type": "auth", "cookie": false}', 4400),
+        ('{"type": "auth", "token": "x", "after": -1}', 4400),
+        ('{"type": "auth", "token": "x", "more": 1}', 4400),
+        ('{"type": "message", "content": "x"}', 4400),
+        ('{"token": "x"}', 4400),
+        ("not json", 4400),
+        ("", 4400),
+        ("[" * 20000, 4400),
+    ],
+)
+def test_what_does_not_sign_in_is_told_why_and_closed(tmp_path: Path, frame: str, code: int) -> None:
+    async def story(program: Program, _: Desk, __: Served) -> None:
+        async with program.socket() as phone:
+            phone.say_text(frame)
+            if code == 4400:
+                assert (await phone.next())["type"] == "error"
+            assert await phone.closed() == code
+
+    tell(tmp_path, story)
+
+
+@pytest.mark.parametrize("query", ["?token=unknown", "?token=", "?token=a&token=b", "?after=0&x=1", "?after=x"])
+def test_a_bad_address_is_closed_too(tmp_path: Path, query: str) -> None:
+    async def story(program: Program, _: Desk, __: Served) -> None:
+        async with program.socket(query) as phone:
+            assert await phone.closed() == (4401 if query == "?token=unknown" else 4400)
+
+    tell(tmp_path, story)
+
+
+def test_silence_instead_of_auth_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "AUTH_SECONDS", 0.02)
+
+    async def story(program: Program, _: Desk, __: Served) -> None:
+        async with program.socket() as phone:
+            assert await phone.closed() == Close.NO_AUTH
+
+    tell(tmp_path, story)
+
+
+def test_only_so_many_wait_to_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "WAITING_MAX", 1)
+
+    async def story(program: Program, _: Desk, __: Served) -> None:
+        await program.starts()
+        async with program.socket() as first:
+            await first.event()
+            async with program.socket() as second:
+                assert await second.closed() == Close.UNAVAILABLE
+            first.say(type="auth", token=program.token)
+            await first.next("ready")
+            async with program.signed() as third:
+                await third.next("ready")
+
+    tell(tmp_path, story)
+
+
+def test_one_circuit_cannot_take_all_the_waiting_places(tmp_path: Path) -> None:
+    async def story(_: Program, __: Desk, served: Served) -> None:
+        theirs = Program(served.site, circuit=CIRCUIT, host=ONION)
+        waiting = [theirs.socket() for _ in range(socket.WAITING_PER_CIRCUIT)]
+        for phone in waiting:
+            await phone.event()
+        async with theirs.socket() as one_more:
+            assert await one_more.closed() == Close.UNAVAILABLE
+        other = Program(served.site, circuit=("circ-00000001", 80), host=ONION)
+        await other.starts()
+        async with other.signed() as phone:
+            await phone.next("ready")
+        for phone in waiting:
+            phone.leave()
+        await asyncio.gather(*(phone.task for phone in waiting))
+        assert not served.site._sockets._waiting
+
+    tell(tmp_path, story)
+
+
+def test_our_own_page_signs_in_with_its_cookie_and_no_other_page_does(tmp_path: Path) -> None:
+    async def story(program: Program, _: Desk, served: Served) -> None:
+        browser = Browser(served.site)
+        await browser.start("from the page")
+        for origin, code in ((f"http://{ONION}", None), ("", 4401), ("https://shop.example", 4401)):
+            page = Program(served.site, circuit=CIRCUIT, host=ONION)
+            async with page.socket(origin=origin, cookie=browser.cookie) as phone:
+                phone.say(type="auth", cookie=True, after=0)
+                if code is None:
+                    assert await phone.messages(1) == ["from the page"]
+                else:
+                    assert await phone.closed() == code
+
+    tell(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({"origin": "https://evil.example"}, 403, "wrong_origin"),
+        ({"origin": "null"}, 403, "wrong_origin"),
+        ({"host": "evil.example"}, 421, "wrong_host"),
+        ({"via": "1.1 proxy"}, 403, "proxied"),
+    ],
+)
+def test_the_handshake_of_strangers_is_refused(tmp_path: Path, headers: dict[str, Any], status: int, code: str) -> None:
+    async def story(program: Program, _: Desk, __: Served) -> None:
+        async with program.socket(**headers) as phone:
+            start, body = await phone.event(), await phone.event()
+            assert (start["type"], start["status"]) == ("websocket.http.response.start", status)
+            assert json.loads(body["body"])["error"]["code"] == code
+
+    tell(tmp_path, story)
+
+
+def test_listed_origins_our_own_and_programs_may_connect(tmp_path: Path) -> None:
+    async def story(program: Program, _: Desk, __: Served) -> None:
+        await program.starts()
+        for origin in ("https://shop.example", f"http://{HOST}", ""):
+            async with program.signed(origin=origin) as phone:
+                await phone.next("ready")
+
+    tell(tmp_path, story)
+
+
+def test_no_socket_opens_elsewhere(tmp_path: Path) -> None:
+    async def story(program: Program, _: Desk, served: Served) -> None:
+        for path in ("/", "/api/v1/chat/send", "/chat/live"):
+            scope = {**program.browser.scope("GET", path), "type": "websocket", "subprotocols": []}
+            async with Socket(served.site, scope, None) as phone:
+                assert (await phone.event())["status"] == 404
+
+    tell(tmp_path, story)
+
+
+# ---- messages ------------------------------------------------------------------------------------------------
+
+
+def test_a_message_sent_over_rest_arrives_as_content(tmp_path: Path) -> None:
+    async def story(program: Program, _: Desk, __: Served) -> None:
+        await program.starts()
+        async with program.signed() as phone:
+            await phone.next("ready")
+            await program.says("hello")
+            frame = await phone.next()
+            assert (frame["type"], frame["content"], frame["author"], frame["seq"]) == ("message", "hello", "user", 1)
+
+    tell(tmp_path, story)
+
+
+def test_sending_is_acked_by_id_and_other_devices_see_it(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        async with program.signed() as phone, program.signed() as laptop:
+            await phone.next("ready")
+            await laptop.next("ready")
+            phone.say(type="message", content="hello\u202e", id="c-1")
+            ack = await phone.next()
+            assert (ack["type"], ack["id"], ack["seq"], ack["state"]) == ("ack", "c-1", 1, "kept")
+            assert ack["content"] == "hello"
+            assert await laptop.next("message") == {**{k: v for k, v in ack.items() if k != "id"}, "type": "message"}
+            phone.say(type="message", content="hello\u202e", id="c-1")  # it did not know, and says it again
+            assert await phone.next() == ack
+            phone.say(type="message", content="without id")
+            assert (await phone.next())["id"] is None
+            assert [delivery.body for delivery in desk.due(now=2e9)] == ["hello", "without id"]
+
+    tell(tmp_path, story)
+
+
+def test_acks_and_messages_come_in_order_whoever_writes(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("first")
+        async with program.signed(after=0) as phone, program.signed(after=0) as laptop:
+            for number in range(10):
+                phone.say(type="message", content=f"phone {number}", id=f"p{number}")
+                laptop.say(type="message", content=f"laptop {number}", id=f"l{number}")
+                await answers(desk, f"admin {number}")
+            for device, own in ((phone, "phone"), (laptop, "laptop")):
+                seen = [await device.next("message", "ack") for _ in range(31)]
+                assert [frame["seq"] for frame in seen] == list(range(1, 32))
+                assert {frame["content"].split()[0] for frame in seen if frame["type"] == "ack"} == {own}
+                assert sum(frame["type"] == "ack" for frame in seen) == 10
+
+    tell(tmp_path, story, limits=Limits(()))
+
+
+def test_resuming_leaves_no_gap_and_repeats_nothing(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("1")
+        async with program.signed(after=0) as phone:
+            assert await phone.messages(1) == ["1"]
+        for number in range(2, 131):
+            await answers(desk, str(number))
+
+        async def meanwhile(sent: int) -> None:
+            if sent in (0, 1, 2, 60, 131):
+                await answers(desk, f"while {sent} were sent")
+
+        async with program.socket(before_send=meanwhile) as phone:
+            phone.say(type="auth", token=program.token, after=1)
+            seen = [await phone.next("message") for _ in range(129 + 5)]
+            assert [frame["seq"] for frame in seen] == list(range(2, 136))
+
+    tell(tmp_path, story)
+
+
+def test_an_after_beyond_the_end_loses_nothing(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("1")
+        async with program.signed(after=10**9) as phone:
+            await phone.next("ready")
+            await answers(desk, "2")
+            assert await phone.messages(1) == ["2"]
+
+    tell(tmp_path, story)
+
+
+def test_events_in_the_wrong_order_lose_and_double_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("1")
+        async with program.signed() as phone:
+            await phone.next("ready")
+            tell_now, held = desk.listeners.tell, list[Any]()
+            monkeypatch.setattr(desk.listeners, "tell", lambda *event: held.append(event))
+            await answers(desk, "2")
+            await answers(desk, "3")
+            for event in reversed(held):
+                tell_now(*event)
+            assert await phone.messages(2) == ["2", "3"]
+            phone.say(type="ping")
+            assert (await phone.next())["type"] == "pong"
+
+    tell(tmp_path, story)
+
+
+def test_an_own_message_that_nobody_told_about_is_acked_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        async with program.signed() as phone:
+            await phone.next("ready")
+            monkeypatch.setattr(desk, "_tell_said", lambda *_: None)
+            phone.say(type="message", content="1", id="c1")
+            assert (await phone.next())["id"] == "c1"
+
+    tell(tmp_path, story)
+
+
+def test_a_site_s_page_makes_a_conversation_of_that_site(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        async with program.signed(origin="https://shop.example") as phone:
+            phone.say(type="message", content="1")
+            await phone.next("ack")
+            assert [delivery.site for delivery in desk.due(now=2e9)] == ["shop"]
+
+    tell(tmp_path, story)
+
+
+# ---- what else is told -----------------------------------------------------------------------------------------
+
+
+def test_states_typing_reading_and_the_desk_are_told(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("one")
+        alias = desk.open_aliases()[0]
+        async with program.signed() as phone, program.signed() as laptop:
+            await phone.next("ready")
+            await laptop.next("ready")
+            [ring] = await hand_over(desk)
+            assert await phone.next() == {"type": "state", "seq": 1, "state": "handed_over"}
+            await desk.delivery_read(ring.stanza_id, ADA)
+            assert (await phone.next())["state"] == "read"
+            desk.admin_types(ADA, alias)
+            assert await phone.next() == {"type": "typing", "name": "Ada"}
+            laptop.say(type="read", seq=1)
+            assert await phone.next() == {"type": "read", "seq": 1}
+            laptop.say(type="read", seq=9)  # beyond the end: nothing
+            desk.line_changed(True)
+            assert await phone.next() == {"type": "desk", "open": True, "answer_minutes": None, "conversation": "open"}
+            await desk.admin_commands(ADA, Command("close", alias), intake=intake(), now=0.0)
+            assert (await phone.next())["conversation"] == "closed"
+            await program.says("two")
+            assert (await phone.next("desk"))["conversation"] == "open"
+            assert (await phone.next("message"))["content"] == "two"
+
+    tell(tmp_path, story)
+
+
+# ---- refusals --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "field", "id"),
+    [
+        ("nonsense", "malformed", None, None),
+        ("[]", "malformed", None, None),
+        ("[" * 30000, "malformed", None, None),
+        ('"message"', "malformed", None, None),
+        ('{"content": "x", "id": "c1"}', "missing", "type", "c1"),
+        ('{"type": "typing"}', "invalid", "type", None),
+        ('{"type": "auth", "token": "x"}', "invalid", "type", None),
+        ('{"type": 7}', "invalid", "type", None),
+        ('{"type": "message", "id": "c1"}', "missing", "content", "c1"),
+        ('{"type": "message", "content": 1, "id": "c1"}', "invalid", "content", "c1"),
+        ('{"type": "message", "content": "", "id": "c1"}', "empty", "content", "c1"),
+        ('{"type": "message", "content": " ", "id": "c1"}', "empty", "content", "c1"),
+        ('{"type": "message", "content": "%s", "id": "c1"}' % ("x" * 4001), "too_long", "content", "c1"),
+        ('{"type": "message", "content": "x", "id": "no blanks"}', "invalid", "id", None),
+        ('{"type": "message", "content": "x", "id": "c1", "more": 1}', "unknown_field", "more", "c1"),
+        ('{"type": "read", "seq": "1"}', "invalid", "seq", None),
+        ('{"type": "read"}', "missing", "seq", None),
+    ],
+)
+def test_an_unfit_frame_is_refused_by_field_and_the_socket_stays(
+    tmp_path: Path, text: str, code: str, field: str | None, id: str | None
+) -> None:
+    async def story(program: Program, _: Desk, __: Served) -> None:
+        await program.starts()
+        async with program.signed() as phone:
+            await phone.next("ready")
+            phone.say_text(text)
+            error = await phone.next()
+            assert (error["type"], error["error"]["code"], error["error"]["field"]) == ("error", code, field)
+            assert (error["id"], error["retry_after"]) == (id, None)
+            phone.say(type="message", content="still here", id="c2")
+            assert (await phone.next())["id"] == "c2"
+
+    tell(tmp_path, story)
+
+
+def test_a_binary_frame_closes(tmp_path: Path) -> None:
+    async def story(program: Program, _: Desk, __: Served) -> None:
+        await program.starts()
+        async with program.signed() as phone:
+            await phone.next("ready")
+            phone.say_bytes(b"x")
+            assert await phone.closed() == Close.BINARY
+        async with program.socket() as phone:
+            phone.say_bytes(b"x")
+            assert await phone.closed() == Close.BINARY
+
+    tell(tmp_path, story)
+
+
+def test_too_fast_is_told_with_the_seconds_to_wait(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, served: Served) -> None:
+        await program.starts()
+        async with program.signed() as phone:
+            await phone.next("ready")
+            for number in range(21):
+                phone.say(type="message", content="x", id=f"c{number}")
+            seen = [await phone.next() for _ in range(21)]
+            [error] = [frame for frame in seen if frame["type"] != "ack"]
+            assert (error["error"]["code"], error["id"], error["retry_after"]) == ("too_fast", "c20", 2)
+            served.clock.now += 2
+            phone.say(type="message", content="x", id="c20")
+            assert (await phone.next())["id"] == "c20"
+            assert len(desk.due(now=2e9)) == 21
+
+    tell(tmp_path, story)
+
+
+def test_connecting_too_often_closes_with_the_seconds_to_wait(tmp_path: Path) -> None:
+    limits = Limits((Row(Act.STREAM, By.SESSION, 0.5, 1, ""),))
+
+    async def story(program: Program, _: Desk, __: Served) -> None:
+        await program.starts()
+        async with program.signed() as first, program.signed() as second:
+            await first.next("ready")
+            assert (await second.next("error"))["retry_after"] == 2
+            assert await second.closed() == Close.TOO_FAST
+
+    tell(tmp_path, story, limits=limits)
+
+
+def test_a_blocked_conversation_takes_nothing(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("one")
+        async with program.signed() as phone:
+            await phone.next("ready")
+            await desk.admin_commands(ADA, Command("block", desk.open_aliases()[0]), intake=intake(), now=0.0)
+            assert (await phone.next())["conversation"] == "blocked"
+            phone.say(type="message", content="two", id="c1")
+            assert (await phone.next())["error"]["code"] == "blocked"
+
+    tell(tmp_path, story)
+
+
+def test_a_disk_that_takes_nothing_is_told_and_the_socket_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        async with program.signed() as phone:
+            await phone.next("ready")
+
+            async def refuses(*_: object, **__: object) -> None:
+                raise StoreError("full")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(desk.store, "add_message", refuses)
+                phone.say(type="message", content="one", id="c1")
+                error = await phone.next()
+                assert (error["error"]["code"], error["id"], error["retry_after"]) == ("unavailable", "c1", 60)
+            phone.say(type="message", content="one", id="c1")
+            assert (await phone.next())["type"] == "ack"
+
+    tell(tmp_path, story)
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------
+
+
+Revokes = Callable[[Program, str], Awaitable[Any]]
+
+
+@pytest.mark.parametrize(
+    "revokes",
+    [
+        lambda program, _: program.post("/auth/logout"),
+        lambda program, _: program.post("/auth/refresh"),
+        lambda program, own: program.call("DELETE", f"/auth/sessions/{own}"),
+    ],
+    ids=["logout", "refresh", "end"],
+)
+def test_a_token_revoked_in_mid_stream_closes_its_sockets_and_no_others(tmp_path: Path, revokes: Revokes) -> None:
+    async def story(program: Program, _: Desk, served: Served) -> None:
+        code = (await program.starts()).json["code"]
+        other = Program(served.site, token=(await program.post("/auth/return", {"code": code})).json["token"])
+        sessions = (await program.get("/auth/sessions")).json["sessions"]
+        own = next(each["id"] for each in sessions if each["current"])
+        async with program.signed() as phone, program.signed() as tablet, other.signed() as laptop:
+            for device in (phone, tablet, laptop):
+                await device.next("ready")
+            await revokes(program, own)
+            assert (await phone.closed(), await tablet.closed()) == (Close.SIGNED_OUT, Close.SIGNED_OUT)
+            await other.says("still here")
+            assert await laptop.messages(1) == ["still here"]
+
+    tell(tmp_path, story)
+
+
+def test_a_changed_password_closes_the_other_sessions_sockets(tmp_path: Path) -> None:
+    async def story(program: Program, _: Desk, served: Served) -> None:
+        login = {"email": EMAIL, "password": PASSWORD}
+        program.token = (await program.post("/auth/register", login)).json["token"]
+        other = Program(served.site, token=(await program.post("/auth/login", login)).json["token"])
+        async with program.signed() as mine, other.signed() as theirs:
+            await mine.next("ready")
+            await theirs.next("ready")
+            await program.post("/auth/password", {**login, "new_password": "even longer"})
+            assert await theirs.closed() == Close.SIGNED_OUT
+            await program.says("x")
+            assert await mine.messages(1) == ["x"]
+
+    tell(tmp_path, story)
+
+
+def test_a_burned_conversation_closes_every_socket(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("one")
+        async with program.signed() as phone, program.signed() as laptop:
+            await phone.next("ready")
+            await laptop.next("ready")
+            await desk.admin_commands(ADA, Command("burn", desk.open_aliases()[0]), intake=intake(), now=0.0)
+            assert (await phone.closed(), await laptop.closed()) == (Close.BURNED, Close.BURNED)
+
+    tell(tmp_path, story)
+
+
+def test_the_eleventh_socket_of_a_session_ends_the_first(tmp_path: Path) -> None:
+    async def story(program: Program, _: Desk, served: Served) -> None:
+        await program.starts()
+        phones = [program.signed() for _ in range(11)]
+        for phone in phones:
+            await phone.next("ready")
+        assert await phones[0].closed() == Close.REPLACED
+        await program.says("x")
+        assert await phones[1].messages(1) == ["x"]
+        for phone in phones:
+            phone.leave()
+        await asyncio.wait_for(asyncio.gather(*(phone.task for phone in phones)), 5)
+        assert len(served.site._sockets) == 0
+
+    tell(tmp_path, story)
+
+
+def test_a_reader_too_slow_is_closed_and_resumes(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("1")
+        reads = asyncio.Event()
+
+        async def slowly(sent: int) -> None:
+            if sent >= 3:
+                await reads.wait()
+
+        async with program.socket(before_send=slowly) as phone:
+            phone.say(type="auth", token=program.token, after=0)
+            assert await phone.messages(1) == ["1"]
+            for number in range(2, 302):
+                await answers(desk, str(number))
+            reads.set()
+            last = 1
+            while (event := await phone.event())["type"] == "websocket.send":
+                last = json.loads(event["text"])["seq"]
+            assert event["code"] == Close.TOO_SLOW
+        async with program.signed(after=last) as again:
+            assert await again.messages(301 - last) == [str(number) for number in range(last + 1, 302)]
+
+    tell(tmp_path, story)
+
+
+def test_a_stopping_server_tells_every_socket_and_opens_none(tmp_path: Path) -> None:
+    async def story(program: Program, _: Desk, served: Served) -> None:
+        await program.starts()
+        async with program.signed() as phone:
+            await phone.next("ready")
+            served.site.end_streams()
+            assert await phone.closed() == Close.GOING_AWAY
+        async with program.signed() as late:
+            assert await late.closed() == Close.GOING_AWAY
+
+    tell(tmp_path, story)
+
+
+def test_what_was_being_kept_when_the_end_came_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored, and told to whom it concerns; the client, which got no ack, says it again and it is there once."""
+
+    async def story(program: Program, desk: Desk, served: Served) -> None:
+        await program.starts()
+        keep, begun, goes_on = desk.store.add_message, asyncio.Event(), asyncio.Event()
+
+        async def slowly(*arguments: Any, **named: Any) -> Any:
+            begun.set()
+            await goes_on.wait()
+            return await keep(*arguments, **named)
+
+        async with program.signed() as phone:
+            await phone.next("ready")
+            with monkeypatch.context() as patch:
+                patch.setattr(desk.store, "add_message", slowly)
+                phone.say(type="message", content="x", id="c1")
+                await begun.wait()
+                desk.wake.clear()
+                served.site.end_streams()
+                assert await phone.closed() == Close.GOING_AWAY
+                goes_on.set()
+                await asyncio.wait_for(phone.task, 5)
+            assert desk.wake.is_set()
+        assert (await program.says("x", id="c1")).json["message"]["seq"] == 1
+
+    tell(tmp_path, story)
+
+
+def test_a_client_that_goes_away_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, served: Served) -> None:
+        await program.starts()
+        for early in range(4):
+            async with program.signed() as phone:
+                phone.say(type="message", content="x", id=f"c{early}")
+                for _ in range(early):
+                    await phone.event()
+            assert (len(desk.listeners), len(served.site._sockets)) == (0, 0)
+
+    tell(tmp_path, story)
+
+
+def test_a_message_told_twice_is_shown_once(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        async with program.signed() as phone:
+            await phone.next("ready")
+            session = desk.open_session(Private(program.token))
+            assert session is not None
+            message = await desk.visitor_says(session, "x", once=b"once", now=0.0)
+            desk.listeners.tell(session.visitor.id, Said(message))
+            phone.say(type="ping")
+            assert [(await phone.next())["type"] for _ in range(2)] in (["message", "pong"], ["pong", "message"])
+
+    tell(tmp_path, story)

@@ -1,0 +1,353 @@
+"""The WebSocket of the API, for programs and for pages with scripts. The protocol:
+
+One JSON object in each text frame, at most 64 KiB. No subprotocol, no compression: it would tell lengths. A
+handshake from a page that is neither ours nor of a listed origin is refused; programs send no Origin.
+
+Signing in. The first frame, within fifteen seconds, is
+
+    {"type": "auth", "token": "…", "after": 17}
+
+and is answered by `ready`. The desk's own pages say `"cookie": true` in place of the token: their script cannot
+read the cookie, and no other origin may use it. For clients that cannot send a first frame there is
+`/api/v1/ws?token=…&after=17`. Better not: an address ends up in histories, in the logs of whatever stands in
+front of us, and in screenshots, and whoever has the token reads the conversation.
+
+No gap and no repeat. `seq` counts the messages of a conversation. With `after` everything newer comes first, and then
+whatever happens; without it only what happens from now on. `message` and `ack` come strictly in the order of
+`seq`, so the greatest one that you have seen is the `after` of your next connection. All your devices see the same.
+
+From us:
+
+    ready       who you are, the last message, your read mark, how far your messages have come, the desk
+    message     a message of either side, also yours from another device or over REST
+    ack         yours from this very socket, in the place of `message`: it is on our disk, and due to the
+                admins; `content` is what was kept. An ack for a `seq` that came already: it was kept before
+    state       a message of yours has come further; states only grow, whatever order they come in
+    typing      an admin is writing at this moment: show it for ten seconds, or until a message
+    read        somebody (you) has looked at everything up to there, on one of your devices
+    desk        the admins can or cannot be reached, or the conversation was closed, opened or blocked
+    error       about one frame of yours, by its id; nothing of it was kept. The socket stays open
+    pong        the answer to `ping`
+
+From you:
+
+    message     {"type": "message", "content": "…", "id": "c1"}. The id is yours to make; what was not acked when
+                the connection broke is sent again with the same id, and is kept once. Keep at most ten unacked
+    read        {"type": "read", "seq": 17}
+    ping        for browsers, which cannot send a ping of the WebSocket's own
+
+Limits: messages as over REST; frames of any kind 100 at once and ten a second, beyond which the socket closes;
+ten sockets for one session, of which the oldest gives way. We ping every 25 seconds, and give up after 30 more.
+A reader so slow that 256 events wait is closed, and resumes. Each end has its close code (`frames.CLOSES`).
+
+Knows ASGI and the desk. What happens below (sizes, pings, half-open connections, floods) is in `wire`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Final
+
+from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
+
+from veilsupport.desk import Desk
+from veilsupport.errors import StoreError, Unavailable, VisitorError
+from veilsupport.limits import Act, Limits
+from veilsupport.model import (
+    Ended,
+    Event,
+    LineChanged,
+    Message,
+    Progressed,
+    ReadUpTo,
+    Said,
+    Session,
+    SignedOut,
+    StandingChanged,
+    Typing,
+)
+from veilsupport.web import api, frames, pace, refusals, shapes
+from veilsupport.web.forms import COOKIE, plausible_token
+from veilsupport.web.frames import Close
+from veilsupport.web.guard import circuit_of
+from veilsupport.web.origins import Origins, is_own
+
+AUTH_SECONDS: Final = 15.0
+SOCKETS_PER_SESSION: Final = 10
+WAITING_MAX: Final = 512  # sockets that have not signed in yet
+WAITING_PER_CIRCUIT: Final = 8
+_PATIENCE_SECONDS: Final = 3600.0  # Only so that no wait is without an end.
+_PAGE: Final = 50
+
+
+class _End(Exception):
+    """How a socket ends before it is signed in, or from its reading side."""
+
+    def __init__(self, code: Close) -> None:
+        super().__init__()
+        self.code = code
+
+
+class _Wire:
+    """One socket's frames. Once the other side is gone, telling does nothing."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self.gone = False
+
+    async def accept(self) -> None:
+        await self._receive()  # websocket.connect
+        await self._tell({"type": "websocket.accept"})
+
+    async def hear(self) -> str:
+        """The next frame's text. Raises _End: it was binary, or there is nobody any more."""
+        event = await self._receive()
+        if event["type"] == "websocket.disconnect":
+            self.gone = True
+            raise _End(Close.LEFT)
+        text = event.get("text")
+        if text is None:
+            raise _End(Close.BINARY)
+        return str(text)
+
+    async def tell(self, frame: shapes.Shape) -> None:
+        await self._tell({"type": "websocket.send", "text": frame.model_dump_json()})
+
+    async def close(self, code: Close) -> None:
+        await self._tell({"type": "websocket.close", "code": int(code), "reason": code.name.lower()})
+        self.gone = True
+
+    async def _tell(self, event: dict[str, object]) -> None:
+        if self.gone:
+            return
+        try:
+            await self._send(event)
+        except OSError:  # The ASGI specification's way to say that the other side has gone.
+            self.gone = True
+
+
+class Sockets:
+    """The ASGI end point, and all that is open there."""
+
+    def __init__(self, *, desk: Desk, limits: Limits, origins: Origins, clock: Callable[[], float]) -> None:
+        self.desk = desk
+        self.limits = limits
+        self.clock = clock
+        self._origins = origins
+        self._of: defaultdict[bytes, list[_Talk]] = defaultdict(list)
+        self._waiting: Counter[str | None] = Counter()  # by circuit; None on loopback
+        self._closing = False
+
+    def __len__(self) -> int:
+        return sum(map(len, self._of.values()))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """VisitorError (404): another path; the handshake is refused."""
+        if scope["path"] != api.SOCKET_PATH:
+            raise VisitorError("There is no such end point.", status=404, code="not_found")
+        wire = _Wire(receive, send)
+        await wire.accept()
+        try:
+            talk = await self._entered(scope, wire)
+        except _End as end:
+            await wire.close(end.code)
+            return
+        try:
+            await talk.run()
+        finally:
+            talk.listener.close()
+            self._forget(talk)
+
+    def end_all(self) -> None:
+        """The server stops: every socket is told so, and none opens again."""
+        self._closing = True
+        for talk in [talk for talks in self._of.values() for talk in talks]:
+            talk.end(Close.GOING_AWAY)
+
+    async def _entered(self, scope: Scope, wire: _Wire) -> _Talk:
+        """The signed-in socket in its place. Raises _End."""
+        try:
+            asked = await self._asked(scope, wire)
+            if self._closing:
+                raise _End(Close.GOING_AWAY)
+            session = self._session(scope, asked)
+            # No waiting from here to the listener: an end of this session is either seen here or told there.
+            pace.take(self.limits, Act.STREAM, scope, session=session, now=self.clock())
+        except VisitorError as error:
+            await wire.tell(refusals.frame(error))
+            raise _End(Close.TOO_FAST if error.status == 429 else Close.BAD_AUTH) from None
+        talk = _Talk(self, session, wire, scope, after=asked.after, site=self._origins.site_of(scope) or "")
+        siblings = self._of[session.token_hash]
+        siblings.append(talk)
+        for oldest in siblings[:-SOCKETS_PER_SESSION]:
+            oldest.end(Close.REPLACED)
+        return talk
+
+    async def _asked(self, scope: Scope, wire: _Wire) -> frames.AuthFrame:
+        """What the address says, else the first frame. VisitorError: it does not fit. Raises _End: none came."""
+        query = api.query_of(scope)
+        given = refusals.checked(lambda: frames.SocketQuery.model_validate(query))
+        if given.token is not None:
+            return frames.AuthFrame(type="auth", token=given.token, after=given.after)
+        circuit = circuit_of(scope)
+        if self._waiting.total() >= WAITING_MAX or (circuit and self._waiting[circuit] >= WAITING_PER_CIRCUIT):
+            raise _End(Close.UNAVAILABLE)
+        self._waiting[circuit] += 1
+        try:
+            async with asyncio.timeout(AUTH_SECONDS):
+                text = await wire.hear()
+        except TimeoutError:
+            raise _End(Close.NO_AUTH) from None
+        finally:
+            self._waiting -= Counter([circuit])  # Unlike an item's, this also forgets what has come to zero.
+        return refusals.checked(lambda: frames.AuthFrame.model_validate_json(text))
+
+    def _session(self, scope: Scope, asked: frames.AuthFrame) -> Session:
+        """VisitorError: neither token nor cookie, or both. Raises _End: it opens no session."""
+        if (asked.token is None) == (asked.cookie is None):
+            raise VisitorError("Give either a token, or a cookie from our own page.", field="token")
+        value = asked.token
+        if value is None:
+            value = HTTPConnection(scope).cookies.get(COOKIE, "") if is_own(scope) else ""
+        token = plausible_token(value)
+        session = self.desk.open_session(token) if token is not None else None
+        if session is None:
+            raise _End(Close.SIGNED_OUT)
+        return session
+
+    def _forget(self, talk: _Talk) -> None:
+        siblings = self._of[talk.session.token_hash]
+        siblings.remove(talk)
+        if not siblings:
+            del self._of[talk.session.token_hash]
+
+
+class _Talk:
+    """One signed-in socket: what it has told, and what it does with what it hears."""
+
+    def __init__(
+        self, sockets: Sockets, session: Session, wire: _Wire, scope: Scope, *, after: int | None, site: str
+    ) -> None:
+        self.session = session
+        self.listener = sockets.desk.listen(session)
+        self._desk = sockets.desk
+        self._limits = sockets.limits
+        self._clock = sockets.clock
+        self._wire = wire
+        self._scope = scope
+        self._site = site
+        self._over: Close | None = None
+        self._own: dict[int, str | None] = {}  # seq of a message from here → its client id, until it is acked
+        conversation = self._desk.conversation(session)
+        last = conversation.last_seq if conversation else 0
+        self._last_seq = last if after is None else min(after, last)
+
+    def end(self, code: Close) -> None:
+        """Let it close. The first reason stands; what has not been told yet comes with the next connection."""
+        if self._over is None:
+            self._over = code
+            self.listener.offer(Ended(burned=False))
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            await self._tell_ready()
+            tasks.create_task(self._hear())
+            await self._follow()
+            # Also ends _hear, which is never cancelled: it may be half-way through keeping a message.
+            await self._wire.close(self._over or Close.LEFT)
+
+    # ---- out -----------------------------------------------------------------------------------------------
+
+    async def _tell_ready(self) -> None:
+        user = shapes.User(id=self.session.visitor.id.hex(), email=None)
+        standing = api.standing_of(self._desk, self.session, now=self._clock())
+        await self._wire.tell(frames.ReadyFrame(user=user, **standing))
+
+    async def _follow(self) -> None:
+        """What is missing, and then what happens, until an end. Subscribing came before: nothing falls between."""
+        while self._over is None and (missing := self._newer(_PAGE)):
+            for message in missing:
+                await self._show(message)
+        while self._over is None and not self._wire.gone:
+            event = await self.listener.next(_PATIENCE_SECONDS)
+            if event is not None:
+                await self._pass_on(event)
+
+    def _newer(self, limit: int) -> list[Message]:
+        return self._desk.history_after(self.session, self._last_seq, limit=limit)
+
+    async def _pass_on(self, event: Event) -> None:
+        match event:
+            case Said(message):
+                # Events come in order; were it otherwise, what lies between would still not be left out.
+                gap = message.seq - self._last_seq - 1
+                for each in [*(self._newer(gap) if gap > 0 else []), message]:
+                    await self._show(each)
+            case Progressed(seq, progress):
+                await self._wire.tell(frames.StateFrame(**shapes.state_of(seq, progress)))
+            case StandingChanged() | LineChanged():
+                await self._wire.tell(frames.DeskFrame(**api.desk_of(self._desk, self.session, now=self._clock())))
+            case ReadUpTo(seq):
+                await self._wire.tell(frames.ReadFrame(seq=seq))
+            case Typing(name):
+                await self._wire.tell(frames.TypingFrame(name=name))
+            case SignedOut():
+                self._over = self._over or Close.SIGNED_OUT
+            case Ended(burned):
+                self._over = self._over or (Close.BURNED if burned else Close.TOO_SLOW)
+
+    async def _show(self, message: Message) -> None:
+        if message.seq <= self._last_seq:
+            return
+        self._last_seq = message.seq
+        fields = shapes.fields_of(message)
+        if message.seq in self._own:
+            await self._wire.tell(frames.AckFrame(id=self._own.pop(message.seq), **fields))
+        else:
+            await self._wire.tell(frames.MessageFrame(**fields))
+
+    # ---- in ------------------------------------------------------------------------------------------------
+
+    async def _hear(self) -> None:
+        try:
+            while True:
+                text = await self._wire.hear()
+                if self._over is None:  # What comes after an end is neither taken nor acked.
+                    await self._take(text)
+        except _End as end:
+            self.end(end.code)
+
+    async def _take(self, text: str) -> None:
+        id = None
+        try:
+            frame = refusals.checked(lambda: frames.HEARD.validate_json(text))
+            match frame:
+                case frames.SendFrame():
+                    id = frame.id
+                    await self._keep(frame)
+                case frames.ReadFrame():
+                    await self._desk.visitor_reads(self.session, frame.seq)
+                case frames.PingFrame():
+                    await self._wire.tell(frames.PongFrame())
+        except VisitorError as error:
+            await self._wire.tell(refusals.frame(error, id=id or frames.id_in(text)))
+        except (StoreError, Unavailable):
+            await self._wire.tell(refusals.frame(refusals.unavailable(), id=id))
+
+    async def _keep(self, frame: frames.SendFrame) -> None:
+        """Keep the message; `_show` acks it when its turn comes, or it is acked here when that has passed."""
+        now = self._clock()
+        pace.take(self._limits, Act.SEND, self._scope, session=self.session, now=now)
+        message = await self._desk.visitor_says(
+            self.session, frame.content, once=shapes.once_of(frame.id), now=now, site=self._site
+        )
+        if message.seq <= self._last_seq:
+            await self._wire.tell(frames.AckFrame(id=frame.id, **shapes.fields_of(message)))
+            return
+        # The desk told of it without a pause before it came back to us: `_follow` has not seen that event yet.
+        self._own[message.seq] = frame.id
+        self.listener.offer(Said(message))  # Were it told before we listened, this one counts.
