@@ -218,7 +218,8 @@
       return new Promise((resolve, reject) => {
         if (this.#barred) throw this.#barred;
         if (text.length > TEXT_MAX) throw new VeilSupportError("too_long", "This is too long.");
-        const entry = { id: newId(), text, resolve, reject };
+        const whole = text.replace(/\p{Surrogate}/gu, "\ufffd"); // Half an emoji is no text; JSON refuses it.
+        const entry = { id: newId(), text: whole, resolve, reject };
         this.#waiting.add(entry);
         this.#queue = this.#queue.then(() => this.#deliver(entry));
       });
@@ -306,7 +307,8 @@
 
     #refused({ error: { code, message, field }, id, retry_after }) {
       const error = new VeilSupportError(code, message, { field, retryAfter: retry_after ?? 0 });
-      if (id && id === this.#inFlight?.id) this.#inFlight.reject(error);
+      const unread = code === "malformed" && !id; // the desk could not read the frame, nor the id in it
+      if (this.#inFlight && (unread || id === this.#inFlight.id)) this.#inFlight.reject(error);
       else this.#emit("error", error);
     }
 

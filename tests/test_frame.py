@@ -25,7 +25,7 @@ class Framed:
 
     async def press(self, do: str = "say", **fields: str) -> Answer:
         self.page = await self.browser.post(
-            "/embed/shop", {**self.page.hidden(), "calm": "1", "do": do, **fields}, origin="null"
+            "/embed/shop", {**self.page.hidden(), "calm": "1", "do": do, **fields}, origin=f"http://{ONION}"
         )
         assert not self.browser.cookie
         return self.page

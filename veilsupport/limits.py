@@ -22,6 +22,7 @@ class Act(StrEnum):
     LOGIN = "login"  # return code, e-mail and password, registration
     SEND = "send"  # a further message
     STREAM = "stream"  # opening (or reopening) the live view
+    READ = "read"  # a page of history over the API
 
 
 class By(StrEnum):
@@ -61,6 +62,9 @@ TABLE: Final = (
     Row(Act.SEND, By.SESSION, 1 / 2, 20, "fast typing in short lines is one line in two seconds"),
     Row(Act.SEND, By.ACCOUNT, 1, 40, "the same person in several browsers; flooding phones is not helping anyone"),
     Row(Act.SEND, By.OVERALL, 200, 2000, "a tenth of what the disk and the seals were measured to carry"),
+    Row(Act.READ, By.CIRCUIT, 5, 100, "as the session's, for two people behind one circuit"),
+    Row(Act.READ, By.SESSION, 3, 60, "a program that pages through a long history, or asks now and then"),
+    Row(Act.READ, By.OVERALL, 200, 2000, "unsealing a page takes the loop some milliseconds"),
     Row(Act.STREAM, By.CIRCUIT, 1 / 2, 30, "a shaky path reopens every second for a while"),
     Row(Act.STREAM, By.SESSION, 1 / 2, 30, "the same, when each try comes over a new circuit"),
     Row(Act.STREAM, By.OVERALL, 100, 2000, "after a pause of tor everyone comes back at once"),

@@ -44,6 +44,7 @@ SAFEST: Final[dict[str, object]] = {
 }
 
 _QUIET: Final[dict[str, object]] = {
+    "network.security.ports.banned.override": "1-65535",  # a free port of the test's choice may be a banned one
     "app.normandy.enabled": False,
     "app.update.enabled": False,
     "browser.aboutHomeSnippets.updateUrl": "",

@@ -168,9 +168,11 @@ def test_what_no_client_should_do_is_answered_clearly_and_loses_nothing(desk: Ap
             gone.token = gone.call("POST", "/auth/anonymous")[1]["token"]
         reader, writer = await raw(gone)
         began = time.monotonic()
-        assert await close_code_of(reader) == Close.NO_PONG
-        assert 45 < time.monotonic() - began < 65
-        writer.close()
+        try:
+            assert await close_code_of(reader) == Close.NO_PONG
+        finally:
+            writer.close()
+        assert time.monotonic() - began > 45
 
     async def run() -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -247,6 +249,7 @@ async def ten_thousand(person: Person) -> None:
 async def revoked(person: Person) -> None:
     client = await person.socket()
     assert (await asyncio.to_thread(person.call, "POST", "/auth/logout"))[0] == 204
-    with pytest.raises(ConnectionClosed):
-        await asyncio.wait_for(client.recv(), 2)
+    async with asyncio.timeout(2):
+        async for _ in client:  # states of what was sent before may still come
+            pass
     assert client.close_code == Close.SIGNED_OUT

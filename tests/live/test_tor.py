@@ -230,7 +230,7 @@ def test_lost_control_connection_restarts_tor(tornet: PrivateTorNetwork, tmp_pat
     async def story() -> None:
         async with running(settings_for(tornet, tmp_path)) as service:
             address = await service.reachable()
-            controllers = [one for one in gc.get_objects() if isinstance(one, stem.control.Controller)]
+            controllers = [one for one in gc.get_objects() if type(one) is stem.control.Controller]
             (alive,) = [one for one in controllers if one.is_alive()]
             await asyncio.to_thread(alive.close)
             await service.until(lambda state: state.restarts == 1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import sqlite3
+from collections.abc import Collection
 from typing import Any, Final
 
+from veilsupport.errors import StoreError
 from veilsupport.model import Conversation, DeliveryKind, Standing
 from veilsupport.store import rows
 from veilsupport.store.values import StoredCredential, StoredDelivery, StoredMessage, StoredSession
@@ -29,7 +31,7 @@ class Reads:
     def sessions(self, visitor: bytes) -> list[tuple[bytes, int]]:
         """(token hash, minute of signing in) of each, oldest first."""
         sql = "SELECT token_hash, made_minute FROM session WHERE visitor = ? ORDER BY made_minute, token_hash"
-        return self._db.execute(sql, (visitor,)).fetchall()
+        return self._all(sql, visitor)
 
     def credential(self, lookup: bytes) -> StoredCredential | None:
         sql = (
@@ -40,7 +42,9 @@ class Reads:
         return StoredCredential(*row) if row else None
 
     def conversation(self, visitor: bytes) -> Conversation | None:
-        return rows.conversation(self._db, visitor)
+        sql = f"SELECT {rows.CONVERSATION} FROM conversation c WHERE id = ?"  # noqa: S608 - a constant of ours
+        row = self._one(sql, visitor)
+        return rows.as_conversation(row) if row else None
 
     def conversation_called(self, alias: str) -> tuple[Conversation, bytes] | None:
         """The conversation, and the public key of its visitor."""
@@ -57,7 +61,7 @@ class Reads:
             f"SELECT {rows.CONVERSATION} FROM conversation c"  # noqa: S608 - a constant of ours
             " WHERE standing = ? ORDER BY last_minute DESC, id LIMIT ?"
         )
-        return [rows.as_conversation(row) for row in self._db.execute(sql, (standing, limit))]
+        return [rows.as_conversation(row) for row in self._all(sql, standing, limit)]
 
     def count_conversations(self, standing: Standing) -> int:
         return int(self._one("SELECT count(*) FROM conversation WHERE standing = ?", standing)[0])
@@ -70,7 +74,7 @@ class Reads:
             " WHERE a.author = 'admin' AND v.author = 'visitor' AND a.conversation IN"
             " (SELECT id FROM conversation WHERE standing = 'open' ORDER BY last_minute DESC LIMIT ?) LIMIT ?"
         )
-        return [minutes for (minutes,) in self._db.execute(sql, (last, last))]
+        return [minutes for (minutes,) in self._all(sql, last, last)]
 
     def was_posted(self, conversation: bytes, once: bytes) -> bool:
         return self._one("SELECT 1 FROM posted WHERE conversation = ? AND once = ?", conversation, once) is not None
@@ -81,7 +85,7 @@ class Reads:
             "SELECT seq, author, progress, minute, sealed FROM message"
             " WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?"
         )
-        return [rows.as_message(row) for row in self._db.execute(sql, (conversation, min(seq, SEQ_MAX), limit))]
+        return [rows.as_message(row) for row in self._all(sql, conversation, min(seq, SEQ_MAX), limit)]
 
     def messages(self, conversation: bytes, *, before: int | None, limit: int) -> list[StoredMessage]:
         """The newest `limit` before sequence number `before`, oldest first."""
@@ -89,7 +93,7 @@ class Reads:
             "SELECT seq, author, progress, minute, sealed FROM message"
             " WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
         )
-        found = self._db.execute(sql, (conversation, min(before or SEQ_MAX, SEQ_MAX), limit)).fetchall()
+        found = self._all(sql, conversation, min(before or SEQ_MAX, SEQ_MAX), limit)
         return [rows.as_message(row) for row in reversed(found)]
 
     def due(self, *, minute: int, limit: int) -> list[StoredDelivery]:
@@ -105,9 +109,7 @@ class Reads:
 
     def unacknowledged(self) -> list[tuple[str, int]]:
         """(stanza id, minute of its last attempt), oldest first."""
-        return self._db.execute(
-            "SELECT stanza_id, sent_minute FROM delivery WHERE state = 'sent' ORDER BY n"
-        ).fetchall()
+        return self._all("SELECT stanza_id, sent_minute FROM delivery WHERE state = 'sent' ORDER BY n")
 
     def backlog(self) -> int:
         """How many deliveries the XMPP server has not acknowledged yet."""
@@ -128,7 +130,16 @@ class Reads:
         return row[0] if row else None
 
     def _one(self, sql: str, *values: object) -> Any:
-        return self._db.execute(sql, values).fetchone()
+        try:
+            return self._db.execute(sql, values).fetchone()
+        except sqlite3.Error:
+            raise StoreError("The disk did not give it.") from None
+
+    def _all(self, sql: str, *values: object) -> list[Any]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error:
+            raise StoreError("The disk did not give it.") from None
 
     def _deliveries(self, where: str, *values: object) -> list[StoredDelivery]:
         sql = (
@@ -136,5 +147,4 @@ class Reads:
             " d.seq, d.made_minute, d.sealed"
             f" FROM delivery d LEFT JOIN conversation c ON c.id = d.conversation WHERE {where}"
         )
-        found: Iterable[Any] = self._db.execute(sql, values)
-        return [StoredDelivery(row[0], row[1], DeliveryKind(row[2]), *row[3:]) for row in found]
+        return [StoredDelivery(row[0], row[1], DeliveryKind(row[2]), *row[3:]) for row in self._all(sql, *values)]

@@ -60,7 +60,7 @@ TABLE: Final = (
     Row("/s/{site}/account", Pages.show_account, Pages.enter_account, "account"),
     Row("/s/{site}/start", doors.show_text, doors.start_from_elsewhere, from_anywhere=True),
     Row("/s/{site}/arrived", doors.show_arrived, doors.arrive, "arrive"),
-    Row("/embed/{site}", embed.show_embed, embed.act_embedded, "embed", from_anywhere=True, session_in_form=True),
+    Row("/embed/{site}", embed.show_embed, embed.act_embedded, "embed", session_in_form=True),
 )
 
 

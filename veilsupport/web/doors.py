@@ -10,27 +10,20 @@ change it; starting is limited as everywhere; and no session is read here or rep
 gives the new session under another name and for one page only (`forms.hand_over`). That page is asked for by a page
 of ours, so the browser shows it both cookies; if there is an earlier conversation, the visitor chooses.
 
-A double click is two requests without anything in common that others could not guess, but for the circuit they
-come over. So over Tor the same text over the same circuit in the same minute counts as one; on loopback each counts.
+A double click is two requests without anything in common that others could not have as well: two people may share a
+circuit and a prepared text. So it starts two conversations. That is a nuisance; taking two people for one is not.
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-from typing import Final
 
 from starlette.responses import Response
 
 from veilsupport.limits import Act
 from veilsupport.model import Private, Session
 from veilsupport.web.forms import hand_over, handed_token, take_over
-from veilsupport.web.guard import circuit_of
 from veilsupport.web.pages import Pages, Visit, take
-
-# Circuits are numbered anew with every tor; with a key of this process and the minute nothing lives long enough to meet
-# its own number again.
-_SEED_KEY: Final = secrets.token_bytes(32)
 
 
 def show_text(pages: Pages, visit: Visit) -> Response:
@@ -42,7 +35,9 @@ async def start_from_elsewhere(pages: Pages, visit: Visit) -> Response:
     if visit.request.headers.get("origin") not in visit.site.origins:
         return show_text(pages, visit)
     take(pages.limits, Act.START, visit)
-    signed = await pages.desk.visitor_starts(visit.text, seed=_seed(visit), now=visit.now, site=visit.site.name)
+    signed = await pages.desk.visitor_starts(
+        visit.text, seed=secrets.token_bytes(32), now=visit.now, site=visit.site.name
+    )
     return hand_over_to_window(pages, visit, signed.token)
 
 
@@ -83,12 +78,3 @@ def _handed(pages: Pages, visit: Visit) -> tuple[Private, Session] | None:
 
 def _arrived_path(pages: Pages, visit: Visit) -> str:
     return f"{pages.look.prefix}/s/{visit.site.name}/arrived"
-
-
-def _seed(visit: Visit) -> bytes:
-    circuit = circuit_of(visit.request.scope)
-    if circuit is None:
-        return secrets.token_bytes(32)
-    parts = (circuit, visit.site.name, str(int(visit.now // 60)), visit.text)
-    written = b"\0".join(part.encode("utf-8", "replace") for part in parts)  # Only the last one could hold a zero.
-    return hashlib.blake2b(written, digest_size=32, key=_SEED_KEY).digest()

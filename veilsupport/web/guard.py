@@ -17,7 +17,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from veilsupport.errors import VisitorError
+from veilsupport.errors import StoreError, VisitorError
 from veilsupport.web import refusals
 from veilsupport.web.look import Look
 from veilsupport.web.origins import Headers, Origins, is_api, is_own, is_preflight, origin_of
@@ -54,6 +54,14 @@ def circuit_of(scope: Scope) -> str | None:
     return client[0] if client and client[0].startswith(CIRCUIT_PREFIX) else None
 
 
+_NO_DISK: Final = VisitorError(
+    "The desk cannot read its disk at this moment. Please try again soon.",
+    status=503,
+    code="unavailable",
+    retry_after_seconds=60,
+)
+
+
 class Guard:
     """Wraps the application.
 
@@ -87,6 +95,9 @@ class Guard:
             await self._pass(scope, receive, answer)
         except VisitorError as error:
             await self._refusal(scope, error)(scope, receive, answer)
+        except StoreError:  # the disk would not give what was asked for; it may the next time
+            if scope["type"] == "http" and not answer.started:
+                await self._refusal(scope, _NO_DISK)(scope, receive, answer)
         except Exception as bug:
             self._on_bug(_alone(bug))
             if not answer.started:

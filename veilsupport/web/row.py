@@ -34,7 +34,8 @@ class Row:
     purpose: str = ""
     needs_session: bool = False
     frame: bool = False
-    # Takes forms from any origin: nothing that the browser sends by itself, such as a cookie, may count there.
+    # Takes forms from any origin: no session may count there, neither one that the browser sends by itself (a cookie)
+    # nor one that the other page puts into a field, which would sign the visitor in as somebody else.
     from_anywhere: bool = False
     # The session comes in the form's field `session`: browsers give a frame on someone else's page no cookies.
     session_in_form: bool = False
