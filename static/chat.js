@@ -14,6 +14,7 @@
 
   const STATES = ["kept", "handed_over", "on_device", "read"];
   const TYPING_MS = 10_000;
+  const TELL_TYPING_MS = 5_000;
   const ROWS_MAX = 6;
 
   const find = (css, within = document) => within.querySelector(css);
@@ -41,6 +42,7 @@
   let over = false;
   let frameIsSending = false;
   let typingTimer;
+  let toldTypingAt = 0;
 
   // ---- taking over from the frames ----
 
@@ -121,6 +123,12 @@
       log.append(document.importNode(find(`[data-standing=${desk.conversation}]`, samples), true));
     }
     standing = desk.conversation;
+  }
+
+  function tellTyping() {
+    if (Date.now() - toldTypingAt < TELL_TYPING_MS) return;
+    toldTypingAt = Date.now();
+    client.typing();
   }
 
   function showTyping(name) {
@@ -236,6 +244,7 @@
     document.addEventListener("visibilitychange", seen);
     window.addEventListener("beforeunload", askBeforeLeaving);
     box.addEventListener("input", fitBox);
+    box.addEventListener("input", tellTyping);
     box.addEventListener("keydown", sendOnEnter);
     find("form", composer).addEventListener("submit", (event) => {
       event.preventDefault();

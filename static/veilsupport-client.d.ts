@@ -100,6 +100,8 @@ export class VeilSupportClient {
   getHistory(page?: { before?: number; after?: number; limit?: number }): Promise<Page>;
   /** The visitor has looked at everything up to `seq`. */
   markRead(seq: number): Promise<void>;
+  /** The visitor is writing at this moment. Once in five seconds is enough. */
+  typing(): void;
   /** Go live until disconnect(). `onMessage` gets each message of both sides once, in order. */
   connectWebSocket(onMessage?: (message: Message) => void, from?: { after?: number }): void;
   disconnect(): void;

@@ -239,6 +239,11 @@
       if (!this.#line.send({ type: "read", seq }) && this.token) await this.#request("POST", "/chat/read", { seq });
     }
 
+    /** The visitor is writing at this moment. Once in five seconds is enough. */
+    typing() {
+      this.#line.send({ type: "typing" });
+    }
+
     /**
      * Go live until disconnect(), over every loss of the connection. `onMessage` gets each message of both sides once,
      * in order: after `after`, or the last that getHistory() gave; of a new visitor all; else those from now on.

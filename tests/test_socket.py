@@ -345,8 +345,12 @@ def test_states_typing_reading_and_the_desk_are_told(tmp_path: Path) -> None:
             assert (await phone.next())["state"] == "read"
             desk.admin_types(ADA, alias)
             assert await phone.next() == {"type": "typing", "name": "Ada"}
+            written: list[str] = []
+            desk.on_typing = written.append
+            laptop.say(type="typing")
             laptop.say(type="read", seq=1)
             assert await phone.next() == {"type": "read", "seq": 1}
+            assert written == [alias]
             laptop.say(type="read", seq=9)  # beyond the end: nothing
             desk.line_changed(True)
             assert await phone.next() == {"type": "desk", "open": True, "answer_minutes": None, "conversation": "open"}
@@ -370,7 +374,7 @@ def test_states_typing_reading_and_the_desk_are_told(tmp_path: Path) -> None:
         ("[" * 30000, "malformed", None, None),
         ('"message"', "malformed", None, None),
         ('{"content": "x", "id": "c1"}', "missing", "type", "c1"),
-        ('{"type": "typing"}', "invalid", "type", None),
+        ('{"type": "writing"}', "invalid", "type", None),
         ('{"type": "auth", "token": "x"}', "invalid", "type", None),
         ('{"type": 7}', "invalid", "type", None),
         ('{"type": "message", "id": "c1"}', "missing", "content", "c1"),

@@ -40,6 +40,7 @@ class Phone:
         self.inbox: list[Got] = []
         self.receipts: list[str] = []
         self.errors: list[str] = []
+        self.composing = 0  # how often it was told that somebody is writing
         self.on_got: Callable[[Got], None] | None = None
         self._news = asyncio.Condition()
         self._desk = slixmpp.JID(desk)
@@ -117,6 +118,12 @@ class Phone:
         message.append(Element("{urn:xmpp:chat-markers:0}displayed", id=got.id))
         message.send()
 
+    def types(self) -> None:
+        """XEP-0085: Ada is writing."""
+        message = self._message(None)
+        message.append(Element("{http://jabber.org/protocol/chatstates}composing"))
+        message.send()
+
     def subscribe(self) -> None:
         self._client.send_presence(pto=self._desk, ptype="subscribe")
 
@@ -155,6 +162,7 @@ class Phone:
     def _hear(self, stanza: Any) -> None:
         body = stanza.xml.findtext("{jabber:client}body") or ""
         retract = stanza.xml.find("{urn:xmpp:message-retract:1}retract")
+        self.composing += stanza.xml.find("{http://jabber.org/protocol/chatstates}composing") is not None
         if stanza["from"].bare != self._desk.bare or stanza["type"] == "error" or not (body or retract is not None):
             return
         self.inbox.append(Got(stanza["id"], body, "" if retract is None else retract.get("id", ""), stanza.xml))

@@ -15,7 +15,7 @@ from tests.live.chaosocks import ChaoticSocks
 from tests.live.phone import Phone
 from tests.live.prosody import Prosody
 from veilsupport.desk import Desk
-from veilsupport.model import Admin, Author, Private, Progress, Session
+from veilsupport.model import Admin, Author, Private, Progress, Session, Typing
 from veilsupport.xmpp import Account, Bridge, LinkState, Pace, Phase, Tls, Trust, direct
 
 HOST = "desk.onion"
@@ -447,5 +447,32 @@ def test_encrypted_text_corrections_and_commands(run: Runner) -> None:
             ada.say("!list")
             await ada.text(place.desk.open_aliases()[0] + ":")
             assert await answers(place.desk, session, 1) == ["helo"]
+
+    run(story)
+
+
+def test_typing_goes_both_ways_where_it_is_plain_who_is_meant(run: Runner) -> None:
+    async def story(place: Place) -> None:
+        desk = place.desk
+        async with place.phone() as ada, place.bridge():
+            one = await start(desk, "the first")
+            await ada.text("the first")
+            with desk.listen(one) as page:
+                ada.types()
+                while await page.next(10) != Typing("Ada"):
+                    pass
+            desk.visitor_types(one)
+            async with asyncio.timeout(10):
+                while not ada.composing:
+                    await asyncio.sleep(0.02)
+            two = await start(desk, "the second")
+            await ada.text("the second")
+            desk.visitor_types(two)  # it could be either of the two: nothing is shown
+            with desk.listen(two) as page:
+                ada.types()
+                await start(desk, "the third")
+                await ada.text("the third")
+                assert not isinstance(await page.next(0.3), Typing)
+            assert ada.composing == 1
 
     run(story)

@@ -81,6 +81,7 @@ class Core:
         self.admins = tuple(admins)
         self.status = status
         self.wake = asyncio.Event()
+        self.on_typing: Callable[[str], None] = lambda alias: None  # told whose visitor is writing at this moment
         self.listeners = Listeners()
         self._passwords = Passwords()
         self._line_is_up = False

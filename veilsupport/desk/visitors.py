@@ -84,6 +84,12 @@ class Visitors(WaysIn):
         """None until the first message."""
         return self.store.conversation(session.visitor.id)
 
+    def visitor_types(self, session: Session) -> None:
+        """The visitor is writing at this moment; whoever shows that to the admins is told."""
+        conversation = self.conversation(session)
+        if conversation and conversation.standing is Standing.OPEN:
+            self.on_typing(conversation.alias)
+
     async def visitor_reads(self, session: Session, seq: int) -> None:
         """The visitor has looked at everything up to `seq`; their other open pages are told."""
         if await self.store.mark_read_by_visitor(session.visitor.id, seq):

@@ -59,14 +59,20 @@ class ReadFrame(Shape):
     seq: Seq
 
 
+class WritingFrame(Shape):
+    """You are writing at this moment; at most one in five seconds is worth sending."""
+
+    type: Literal["typing"]
+
+
 class PingFrame(Shape):
     """For browsers, which cannot send a WebSocket's own ping; answered by `pong`."""
 
     type: Literal["ping"]
 
 
-Heard = Annotated[SendFrame | ReadFrame | PingFrame, Field(discriminator="type")]
-HEARD: Final[TypeAdapter[SendFrame | ReadFrame | PingFrame]] = TypeAdapter(Heard)
+Heard = Annotated[SendFrame | ReadFrame | WritingFrame | PingFrame, Field(discriminator="type")]
+HEARD: Final[TypeAdapter[SendFrame | ReadFrame | WritingFrame | PingFrame]] = TypeAdapter(Heard)
 
 
 class _Named(BaseModel):
@@ -143,7 +149,7 @@ class ErrorFrame(ErrorAnswer):
     retry_after: int | None = Field(None, description="seconds")
 
 
-HEARD_FRAMES: Final = (AuthFrame, SendFrame, ReadFrame, PingFrame)
+HEARD_FRAMES: Final = (AuthFrame, SendFrame, ReadFrame, WritingFrame, PingFrame)
 TOLD_FRAMES: Final = (
     ReadyFrame,
     MessageFrame,

@@ -34,6 +34,7 @@ From you:
     message     {"type": "message", "content": "…", "id": "c1"}. The id is yours to make; what was not acked when
                 the connection broke is sent again with the same id, and is kept once. Keep at most ten unacked
     read        {"type": "read", "seq": 17}
+    typing      {"type": "typing"}: you are writing at this moment; the admins see it where it is plain who is meant
     ping        for browsers, which cannot send a ping of the WebSocket's own
 
 Limits: messages as over REST; frames of any kind 100 at once and ten a second, beyond which the socket closes;
@@ -331,6 +332,8 @@ class _Talk:
                     await self._keep(frame)
                 case frames.ReadFrame():
                     await self._desk.visitor_reads(self.session, frame.seq)
+                case frames.WritingFrame():
+                    self._desk.visitor_types(self.session)
                 case frames.PingFrame():
                     await self._wire.tell(frames.PongFrame())
         except VisitorError as error:

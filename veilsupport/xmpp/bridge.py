@@ -25,7 +25,7 @@ from enum import StrEnum
 from typing import Final
 
 from veilsupport.desk import Desk
-from veilsupport.xmpp import signals
+from veilsupport.xmpp import signals, stanzas
 from veilsupport.xmpp.account import Account
 from veilsupport.xmpp.direct import Direct
 from veilsupport.xmpp.intake import Incoming
@@ -34,6 +34,7 @@ from veilsupport.xmpp.outgoing import Outgoing
 from veilsupport.xmpp.signals import Lost, Signal
 
 _GOODBYE_SECONDS: Final = 1.5
+_TYPING_SECONDS: Final = 5.0
 
 
 class Phase(StrEnum):
@@ -103,6 +104,9 @@ class Bridge:
             hear=self._hear,
         )
         direct = Direct(desk, clock=clock)
+        self._direct = direct
+        self._typed = ("", 0.0)  # whose visitor was last said to be writing, and when
+        desk.on_typing = self._visitor_types
         self._outgoing = Outgoing(desk, self._line, spoke=direct.spoke, clock=clock)
         self._incoming = Incoming(
             desk,
@@ -192,6 +196,16 @@ class Bridge:
             self._outgoing.ready.clear()
             self._desk.line_changed(False)
         self._incoming.hear(signal)
+
+    def _visitor_types(self, alias: str) -> None:
+        """Shown only to admins for whom it is plain who is writing: in one chat it could be anyone."""
+        now = self._clock()
+        if not self._outgoing.ready.is_set() or (self._typed[0] == alias and now - self._typed[1] < _TYPING_SECONDS):
+            return
+        self._typed = (alias, now)
+        for admin in self._desk.admins:
+            if self._direct.meant_by(admin) == alias:
+                self._line.post(stanzas.composing(admin.address.reveal(), secrets.token_hex(8)))
 
     def _ready(self) -> None:
         self._was_ready = True

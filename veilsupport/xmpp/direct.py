@@ -68,6 +68,12 @@ class Direct:
         if admin in self._possible:
             self._possible[admin].add(alias)
 
+    def meant_by(self, admin: Admin) -> str | None:
+        """The one conversation that an unaddressed line of theirs can be about; None when there is not just one."""
+        open_ones = self._desk.open_aliases()
+        possible = self._possible.get(admin, open_ones)
+        return next(iter(possible)) if len(possible) == 1 and set(possible) <= set(open_ones) else None
+
     async def take(self, admin: Admin, reading: Reading, intake: Intake) -> None:
         """What an admin wrote takes effect, or is answered with why it does not. Duplicate: it did before."""
         try:
@@ -130,12 +136,10 @@ class Direct:
         if not body:
             await self._desk.skip(intake, now=self._clock())
             return
-        open_ones = self._desk.open_aliases()
-        possible = self._possible.get(admin, open_ones)
-        if len(possible) != 1 or not set(possible) <= set(open_ones):
+        alias = self.meant_by(admin)
+        if alias is None:
             await self._ask(admin, body, intake, UNCLEAR)
             return
-        [alias] = possible
         echo = stanzas.echo(alias)
         await self._desk.admin_says(admin, alias, body, intake=intake, now=self._clock(), echo=echo)
 

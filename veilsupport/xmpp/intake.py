@@ -235,6 +235,8 @@ class Incoming:
             await self._desk.delivery_arrived(reading.receipt_of, admin)
         if reading.read_up_to:
             await self._desk.delivery_read(reading.read_up_to, admin)
+        if reading.is_composing and not reading.says_something and (alias := self._direct.meant_by(admin)):
+            self._desk.admin_types(admin, alias)
         if reading.says_something and not reading.is_error:
             await self._take_words(admin, reading, archive_id)
 

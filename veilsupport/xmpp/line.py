@@ -152,7 +152,7 @@ class Line(Transport):
         self.roster.auto_subscribe = False
         for plugin in ("xep_0030", "xep_0199", "xep_0198"):
             self.register_plugin(plugin)
-        for feature in ("urn:xmpp:receipts", "urn:xmpp:chat-markers:0"):
+        for feature in ("urn:xmpp:receipts", "urn:xmpp:chat-markers:0", "http://jabber.org/protocol/chatstates"):
             self.plugin["xep_0030"].add_feature(feature)
         self.add_filter("in", self._gate)  # behind the counter of XEP-0198, which must see every stanza
         self.add_filter("out", self._only_to_admins)

@@ -17,6 +17,7 @@ from veilsupport import commands
 from veilsupport.model import Delivery, DeliveryKind
 
 _CLIENT: Final = "{jabber:client}"
+_COMPOSING: Final = "{http://jabber.org/protocol/chatstates}composing"
 _BODY: Final = _CLIENT + "body"
 _OMEMO: Final = "{eu.siacs.conversations.axolotl}encrypted"
 _OMEMO_PAYLOAD: Final = "{eu.siacs.conversations.axolotl}payload"
@@ -53,6 +54,7 @@ class Reading:
     is_correction: bool
     is_encrypted: bool
     is_file: bool
+    is_composing: bool
 
     @property
     def says_something(self) -> bool:
@@ -80,6 +82,7 @@ def read(message: Element, *, own: str) -> Reading:
         is_correction=message.find("{urn:xmpp:message-correct:0}replace") is not None,
         is_encrypted=is_said and _is_encrypted(message, body),
         is_file=is_said and _is_file(message, body),
+        is_composing=is_said and message.find(_COMPOSING) is not None,
     )
 
 
@@ -128,6 +131,14 @@ def receipt(to: str, of: str) -> Element:
     message = _to(to, "r-" + of)
     SubElement(message, "{urn:xmpp:receipts}received", id=of)
     SubElement(message, "{urn:xmpp:hints}store")
+    return message
+
+
+def composing(to: str, stanza_id: str) -> Element:
+    """XEP-0085: somebody is writing. Not for any archive (XEP-0334)."""
+    message = _to(to, stanza_id)
+    SubElement(message, _COMPOSING)
+    SubElement(message, "{urn:xmpp:hints}no-store")
     return message
 
 
