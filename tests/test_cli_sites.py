@@ -83,6 +83,8 @@ def test_without_a_running_desk_the_file_is_changed(tmp_path: Path) -> None:
         assert part in shown
     site("add", data, "clinic", "--title", "The Clinic")
     assert "no origin is listed" in site("show", data, "clinic")
+    site("add", data, "shop", "--origin", "")  # none is trusted any more
+    assert config.load(data).site[0].origins == ()
     site("remove", data, "shop")
     assert [each.name for each in config.load(data).site] == ["clinic"]
 

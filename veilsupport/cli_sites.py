@@ -44,13 +44,18 @@ def site() -> None:
 @click.option("--title", help="The name on its pages; needed for a new site.")
 @click.option("--greeting", help="The first sentence; without one, the desk's own.")
 @click.option("--accent", help="Its colour, #rrggbb; made darker or lighter where it could not be read.")
-@click.option("--language", "languages", multiple=True, help="Of its title and greeting: en, pt-BR. May be repeated.")
 @click.option(
-    "--origin", "origins", multiple=True, help="Whose pages may use the API and embed the chat. May be repeated."
+    "--language", "languages", multiple=True, help='Of its title and greeting: en, pt-BR. May be repeated; "" for none.'
+)
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    help='Whose pages may use the API and embed the chat. May be repeated; "" for none.',
 )
 def add(data: Path, name: str, **answers: Any) -> None:
     """Add the site NAME, or change what is given of it."""
-    given = {key: answer for key, answer in answers.items() if answer not in (None, ())}
+    given = {key: () if answer == ("",) else answer for key, answer in answers.items() if answer not in (None, ())}
     added = _changed(data, lambda sites: _with(sites, name, given))
     click.echo(f"The site {name} is {'added' if added else 'changed'}. To see what its pages need: site show {name}")
 

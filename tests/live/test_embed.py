@@ -7,20 +7,17 @@ packaging/integrations/README.md says. Screenshots go to tests/live/screenshots/
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.live.appliance import Appliance, run_command
 from tests.live.firefox import Element, Firefox
+from tests.live.othersite import OtherSite
 from tests.live.overhttp import browser_at
 from tests.live.privnet import PrivateTorNetwork
 from veilsupport.config import FILE_NAME
@@ -47,40 +44,11 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">{head}<title>Shop
 <iframe src="{desk}/embed/shop" title="Write to us" width="400" height="560"></iframe>"""
 
 
-class Host:
-    """Someone else's site: `page` is what it serves at every address."""
-
-    def __init__(self, port: int = 0) -> None:
-        host = self
-        self.page = ""
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = host.page.encode()
-                self.send_response(200)
-                self.send_header("content-type", "text/html; charset=utf-8")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.port = self._server.server_address[1]
-        self.origin = f"http://localhost:{self.port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @dataclass
 class Stage:
     desk: str  # the desk's address, without the last slash
-    listed: Host
-    unlisted: Host
+    listed: OtherSite
+    unlisted: OtherSite
 
 
 def free_port() -> int:
@@ -93,8 +61,8 @@ def free_port() -> int:
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     data = tmp_path_factory.mktemp("desk") / "data"
     with (
-        contextlib.closing(Host()) as listed,
-        contextlib.closing(Host()) as unlisted,
+        OtherSite(host="localhost") as listed,
+        OtherSite(host="localhost") as unlisted,
         Appliance(data, "--no-tor", "--port", str(free_port())) as appliance,
     ):
         page = appliance.wait_for_page()
@@ -196,7 +164,7 @@ def shows_in_chat(visitor: Firefox, words: str) -> None:
     visitor.top()
 
 
-def bring(visitor: Firefox, host: Host, text: str) -> None:
+def bring(visitor: Firefox, host: OtherSite, text: str) -> None:
     """By the form on the host's own page."""
     address = f"{host.origin}/{next(_serials)}"
     visitor.go(address)
@@ -267,7 +235,7 @@ def test_from_an_onion_the_frame_is_live_and_the_form_needs_one_more_click(
     data.mkdir(mode=0o700)
     lines = ", ".join(f'"{line}"' for line in tornet.torrc_lines)
     (data / FILE_NAME).write_text(f"[tor]\nlines = [{lines}]\n")
-    with contextlib.closing(Host()) as host:
+    with OtherSite(host="localhost") as host:
         onion, close = tornet.onion_service(host.port, onion_port=80)
         try:
             add_site(data, f"http://{onion}")

@@ -6,10 +6,8 @@ import contextlib
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import uuid4
@@ -19,6 +17,7 @@ import pytest
 from tests.live.appliance import Appliance
 from tests.live.chromium import Chromium, ChromiumError, Tab
 from tests.live.node import Node, NodeError
+from tests.live.othersite import OtherSite
 from veilsupport.config import FILE_NAME
 
 # What every program of these tests begins with. `make` gives a client whose doings are written down in it.
@@ -43,52 +42,15 @@ class Program(Protocol):
     def run(self, script: str) -> Any: ...
 
 
-class OtherSite:
-    """Somebody's own web server on another loopback port, with one page that holds `html`."""
-
-    def __init__(self) -> None:
-        outer = self
-        self.html = ""
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = outer.html.encode()
-                self.send_response(200)
-                self.send_header("content-type", "text/html; charset=utf-8")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.origin = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@contextlib.contextmanager
-def other_site() -> Iterator[OtherSite]:
-    site = OtherSite()
-    try:
-        yield site
-    finally:
-        site.close()
-
-
 @pytest.fixture(scope="module")
 def listed() -> Iterator[OtherSite]:
-    with other_site() as site:
+    with OtherSite() as site:
         yield site
 
 
 @pytest.fixture(scope="module")
 def unlisted() -> Iterator[OtherSite]:
-    with other_site() as site:
+    with OtherSite() as site:
         yield site
 
 
@@ -146,7 +108,7 @@ def program(request: pytest.FixtureRequest, appliance: Appliance, listed: OtherS
 
 def page_of(chromium: Chromium, site: OtherSite, page: str) -> Tab:
     """A new tab on somebody's page that takes the SDK from the desk by a classic script tag."""
-    site.html = f'<!doctype html><title>A shop</title><script src="{page}/static/veilsupport-client.js"></script>'
+    site.page = f'<!doctype html><title>A shop</title><script src="{page}/static/veilsupport-client.js"></script>'
     tab = chromium.tab(site.origin)
     tab.until(lambda: tab.run("typeof VeilSupportClient === 'function'"))
     tab.run(PRELUDE)
@@ -395,7 +357,7 @@ def test_module_is_for_listed_origins(
 ) -> None:
     page = appliance.wait_for_page()
     importing = f"import('{page}/static/veilsupport-client.mjs').then((it) => typeof it.VeilSupportClient)"
-    listed.html = unlisted.html = "<!doctype html><title>A shop</title>"
+    listed.page = unlisted.page = "<!doctype html><title>A shop</title>"
     assert chromium.tab(listed.origin).run(importing) == "function"
     with pytest.raises(ChromiumError, match="dynamically imported module"):
         chromium.tab(unlisted.origin).run(importing)
