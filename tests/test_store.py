@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from veilsupport.errors import Duplicate, NotFound, SetupError, StoreError
@@ -166,7 +168,7 @@ def test_delivery_goes_from_due_to_read_and_forgets_its_body(tmp_path: Path) -> 
         id = await added(store, 1, "heron-42", "s1")
         await store.mark_sent(["s1"], minute=3)
         assert store.due(minute=3, limit=9) == []
-        assert store.unacknowledged() == [("s1", 3)]
+        assert store.unacknowledged() == [("s1", 3, ADA, id)]
         assert [step.progress for step in await store.mark_acked(["s1"])] == [Progress.HANDED_OVER]
         assert (store.unacknowledged(), store.backlog()) == ([], 0)
         assert b"sealed s1" not in (tmp_path / "veilsupport.sqlite").read_bytes()
@@ -203,7 +205,7 @@ def test_lost_deliveries_are_due_again_in_order(tmp_path: Path) -> None:
         for number in (2, 3, 4):
             await store.add_message(id, message(deliveries=(delivery(f"s{number}"),)), minute=1)
         await store.mark_sent(["s1", "s2", "s3"], minute=1)
-        assert await store.requeue(kept={"s2"}) == 2
+        assert await store.requeue(["s1", "s3", "s4"]) == 2
         assert [due.stanza_id for due in store.due(minute=1, limit=9)] == ["s1", "s3", "s4"]
         store.close()
 
@@ -251,7 +253,7 @@ def test_burning_asks_for_what_may_have_left_before_it_was_lost(tmp_path: Path) 
         store = opened(tmp_path)
         id = await added(store, 1, "heron-42", "s1")
         await store.mark_sent(["s1"], minute=1)
-        await store.requeue(kept=())
+        await store.requeue(["s1"])
         await store.burn(id, minute=2, retract=lambda stanza, admin: delivery(f"r-{stanza}", admin))
         assert [due.stanza_id for due in store.due(minute=2, limit=9)] == ["r-s1"]
         assert await store.mark_sent(["s1", "r-s1"], minute=2) == {"r-s1"}  # the burned one must not leave any more
@@ -388,22 +390,163 @@ asyncio.run(go())
     asyncio.run(look())
 
 
-def test_a_migrated_database_has_the_shape_of_a_fresh_one(tmp_path: Path) -> None:
-    """From version 1, as its schema stood when it was released."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_migrated_database_has_the_shape_of_a_fresh_one(tmp_path: Path, version: int) -> None:
+    """From each version, as its schema stood when it was released."""
     fresh, old = tmp_path / "fresh.sqlite", tmp_path / "old.sqlite"
     Store(fresh).close()
-    db = sqlite3.connect(old)
-    db.executescript((Path(__file__).parent / "schema-1.sql").read_text())
-    db.close()
+    old_database(old, version)
     Store(old).close()
     assert shape(old) == shape(fresh)
 
 
-def shape(path: Path) -> object:
-    """Every table's columns and every index, as SQLite understands them."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_every_row_of_an_older_version_is_there_after_the_migration(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "veilsupport.sqlite"
+    old_database(path, version)
+    before = contents(path)
+    assert all(before.values())
+    Store(path).close()
+    after = contents(path)
+    for table, old_rows in before.items():
+        assert after.pop(table) == [row | NEW_IN_3.get(table, dict)(row) for row in old_rows], table
+    assert after == {"handle": [], "room": [], "canned": [], "omemo": []}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_work_of_an_older_version_goes_on_after_the_migration(tmp_path: Path, version: int) -> None:
+    async def go() -> None:
+        old_database(tmp_path / "veilsupport.sqlite", version)
+        store = opened(tmp_path)
+        assert [each.stanza_id for each in store.due(minute=99, limit=9)] == ["s-due", "n-due", "r-due"]
+        assert store.unacknowledged() == [("s-sent", 12, ADA, OLD)]
+        await store.mark_sent(["s-due"], minute=100)
+        await store.mark_read("s-due", ADA)  # and all that Ada's server had before it
+        progress = {each.seq: each.progress for each in store.messages(OLD, before=None, limit=9)}
+        assert progress == {1: Progress.KEPT, 2: Progress.READ, 3: Progress.READ, 4: Progress.READ, 5: Progress.READ}
+        await store.burn(OLD, minute=101, retract=lambda stanza, admin: delivery(f"r-{stanza}", admin))
+        retracted = [each.stanza_id for each in store.due(minute=101, limit=9) if each.stanza_id.startswith("r-s-")]
+        assert retracted == ["r-s-sent", "r-s-acked", "r-s-arrived", "r-s-read", "r-s-due"]
+        store.close()
+
+    asyncio.run(go())
+
+
+OLD = b"v" * 16
+NEW_IN_3: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
+    "conversation": lambda row: {"site": "", "read_seq": 0, "owner": None, "waiting_minute": None} | row,
+    "message": lambda row: {"state": "said"},
+    "delivery": lambda row: {"sent_n": row["sent_minute"] and row["n"], "archived_as": None},
+}
+OLD_ROWS: list[tuple[str, dict[str, object]]] = [
+    ("visitor", {"id": OLD, "public_key": b"p" * 32, "made_minute": 10}),
+    ("credential", {"lookup": b"l" * 32, "kind": "email", "visitor": OLD, "salt": b"s" * 16, "wrapped_key": b"w"}),
+    ("credential", {"lookup": b"m" * 32, "kind": "code", "visitor": OLD, "salt": None, "wrapped_key": b"x"}),
+    (
+        "session",
+        {"token_hash": b"t" * 32, "visitor": OLD, "wrapped_key": b"w", "sealed_code": b"c", "made_minute": 10},
+    ),
+    (
+        "conversation",
+        {
+            "id": OLD,
+            "alias": "heron-42",
+            "standing": "closed",
+            "last_seq": 5,
+            "last_minute": 15,
+            "site": "shop",
+            "read_seq": 3,
+        },
+    ),
+    *(
+        (
+            "message",
+            {
+                "conversation": OLD,
+                "seq": seq,
+                "author": author,
+                "progress": progress,
+                "minute": 10 + seq,
+                "sealed": b"sealed %d" % seq,
+            },
+        )
+        for seq, (author, progress) in enumerate(
+            [("visitor", 0), ("visitor", 1), ("visitor", 2), ("visitor", 3), ("visitor", 0)], start=1
+        )
+    ),
+    ("posted", {"conversation": OLD, "once": b"once", "seq": 1}),
+    *(
+        (
+            "delivery",
+            {
+                "n": n,
+                "stanza_id": stanza_id,
+                "admin": admin,
+                "kind": kind,
+                "conversation": conversation,
+                "seq": seq,
+                "state": state,
+                "made_minute": 11,
+                "due_minute": 0,
+                "sent_minute": 10 + n if state != "due" else None,
+                "refusals": n,
+                "sealed": b"sealed" if state in ("due", "sent") else None,
+            },
+        )
+        for n, stanza_id, admin, kind, conversation, seq, state in [
+            (2, "s-sent", ADA, "message", OLD, 1, "sent"),
+            (3, "s-acked", ADA, "message", OLD, 2, "acked"),
+            (5, "s-arrived", ADA, "message", OLD, 3, "arrived"),
+            (7, "s-read", BERT, "message", OLD, 4, "read"),
+            (8, "s-due", ADA, "message", OLD, 5, "due"),
+            (9, "n-due", BERT, "notice", OLD, None, "due"),
+            (12, "r-due", BERT, "retract", None, None, "due"),
+        ]
+    ),
+    ("inbox", {"key": b"k" * 32, "minute": 12}),
+    ("cursor", {"archive": b"a" * 32, "position": "archive-id-7", "minute": 12}),
+    ("setting", {"name": "xmpp.password", "value": b"wrapped"}),
+]
+
+
+def old_database(path: Path, version: int) -> None:
+    """A database as that version left it, with something in every table."""
     db = sqlite3.connect(path)
-    names = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
-    columns = {name: db.execute("SELECT * FROM pragma_table_xinfo(?)", (name,)).fetchall() for name in names}
+    db.executescript((Path(__file__).parent / f"schema-{version}.sql").read_text())
+    for table, row in OLD_ROWS:
+        columns = [name for (name,) in db.execute("SELECT name FROM pragma_table_info(?)", (table,)) if name in row]
+        marks = ", ".join("?" * len(columns))
+        db.execute(
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})",  # noqa: S608 - names of ours
+            [row[name] for name in columns],
+        )
+    db.commit()
+    db.close()
+
+
+def contents(path: Path) -> dict[str, list[dict[str, object]]]:
+    """Every row of every table, by column."""
+    db = sqlite3.connect(path)
+    db.row_factory = sqlite3.Row
+    names = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    found = {name: [dict(row) for row in db.execute(f"SELECT * FROM {name}")] for name in names}  # noqa: S608
+    db.close()
+    return found
+
+
+def shape(path: Path) -> object:
+    """Every table's columns, conditions and references and every index, as SQLite understands them."""
+    db = sqlite3.connect(path)
+    tables = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
+    columns = {
+        name: (
+            db.execute("SELECT * FROM pragma_table_xinfo(?)", (name,)).fetchall(),
+            db.execute("SELECT * FROM pragma_foreign_key_list(?)", (name,)).fetchall(),
+            db.execute("SELECT wr, strict FROM pragma_table_list WHERE name = ?", (name,)).fetchall(),
+            re.findall(r"CHECK \((?:[^()]|\([^()]*\))*\)", sql),
+        )
+        for name, sql in tables
+    }
     indexes = db.execute("SELECT name, tbl_name, sql FROM sqlite_schema WHERE type = 'index' ORDER BY name").fetchall()
     version = db.execute("PRAGMA user_version").fetchone()
     db.close()
@@ -471,6 +614,7 @@ steps = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(steps)
+@example([("say", 0, 0), ("ack", 0, 0), ("burn", 0, 0)])
 def test_store_behaves_as_a_dict_would(
     tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[str, int, int]]
 ) -> None:
@@ -518,7 +662,7 @@ def test_store_behaves_as_a_dict_would(
         assert [each.stanza_id for each in store.due(minute=1, limit=99)] == [
             s for s, at in outbox.items() if at == "due"
         ]
-        assert [s for s, _ in store.unacknowledged()] == [s for s, at in outbox.items() if at == "sent"]
+        assert [s for s, *_ in store.unacknowledged()] == [s for s, at in outbox.items() if at == "sent"]
         store.close()
 
     asyncio.run(go())

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from tests.desks import ADA, BERT, NOON, bodies, desk_in, hand_over, intake, reopened, start
+from tests.desks import ADA, BERT, NOON, admin_of, bodies, desk_in, hand_over, intake, reopened, start
 from veilsupport.commands import Answer, Command, parse, tag
 from veilsupport.model import Author, DeliveryKind, Ended, Progress, Progressed, Said
 
@@ -69,8 +69,8 @@ def test_visitor_burns_and_both_sides_are_asked_to_forget(tmp_path: Path) -> Non
                 await desk.visitor_burns(session, now=NOON)
                 assert await page.next(1) == Ended(burned=True)
             asked = await hand_over(desk)
-            retracted = {(delivery.admin.name, delivery.body) for delivery in asked if not delivery.alias}
-            assert {(ring.admin.name, ring.stanza_id) for ring in rings} <= retracted
+            retracted = {(admin_of(delivery).name, delivery.body) for delivery in asked if not delivery.alias}
+            assert {(admin_of(ring).name, ring.stanza_id) for ring in rings} <= retracted
             assert len(bodies(asked, DeliveryKind.NOTICE)) == 2
             assert desk.history(session) == []
 
@@ -83,7 +83,7 @@ def test_admin_closes_and_the_next_message_reopens(tmp_path: Path) -> None:
             session = await start(desk)
             alias = (await hand_over(desk))[0].alias
             await desk.admin_commands(ADA, Command("close", alias), intake=intake(), now=NOON)
-            told = {delivery.admin.name: delivery.body for delivery in await hand_over(desk)}
+            told = {admin_of(delivery).name: delivery.body for delivery in await hand_over(desk)}
             assert told == {"Ada": f"{alias} is closed.", "Bert": f"Ada has closed {alias}."}
             assert desk.open_aliases() == []
             await desk.visitor_says(session, "one more thing", once=b"1", now=NOON)

@@ -1,10 +1,21 @@
-"""The admins' language: what a line typed into an XMPP app means.
+"""The admins' language: what a line typed into an XMPP app means. It depends on where the line was written.
+
+In the chat with the desk, where every line must say for whom it is (`parse`):
 
     !list                       a command; `!!` begins a literal exclamation mark, and nothing begins with `/`,
                                 because clients keep such lines for themselves
+    !note heron-42 wrote before a command about a conversation names it first
     @heron-42 we are coming     an answer, addressed; `[heron-42] we are coming` as well
     > [heron-42] are you there  a quotation of what we sent (its tag addresses the answer), then the answer or a command
     we are coming               an answer to whomever the context says; the XMPP edge decides, or asks
+
+In a visitor's own room, where every line is for them (`parse_in_room`):
+
+    we are coming               an answer, word for word, quotations too; `!!` as above
+    !note wrote before          a command about this conversation; it stays among the admins
+    @otter-7 yes                another's name or tag: refused
+
+In the staff room (`parse_in_staff_room`) the admins talk among themselves, and only a line with `!` is for the desk.
 
 What we send carries the tag `[heron-42]` in front, which is what a quotation brings back; in a visitor's own words
 whatever looks like a tag is defused, so that no visitor can address an answer. A line that names two
@@ -18,8 +29,10 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from veilsupport.errors import AdminError
+from veilsupport.model import Role
 
 ALIAS = r"[a-z]{2,16}-[0-9]{1,4}"
 _ALIAS_ONLY = re.compile(ALIAS)
@@ -29,33 +42,76 @@ _LOOKS_LIKE_TAG = re.compile(rf"\[(?={ALIAS}\])")
 _DEFUSED = "[\u2060"  # WORD JOINER: looks the same, and is no tag
 
 
+class About(Enum):
+    """Whether a command is about one conversation."""
+
+    NONE = auto()
+    MAYBE = auto()
+    ONE = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One row of the table: what `!help` prints and what may follow the name."""
+    """One row of the table.
+
+    `words`: what may follow, "" for nothing; what stands in brackets may be left out. `role` is what it takes on the
+    conversation's site, or on any site when it is about none. `from_shell`: it makes sense on the operator's command
+    line, where nobody is signed in as an admin and words stay in the shell's history.
+    """
 
     name: str
     help: str
-    takes_alias: bool = False
+    about: About = About.NONE
+    words: str = ""
+    role: Role = Role.READS
+    from_shell: bool = True
+
+    @property
+    def needs_words(self) -> bool:
+        return bool(self.words) and not self.words.startswith("[")
+
+    def shape(self, alias: str = "") -> str:
+        """How it is written."""
+        named = alias if self.about is About.ONE else ""
+        return " ".join(filter(None, (f"!{self.name}", named, self.words)))
 
 
 VERBS = (
-    Verb("help", "show this"),
-    Verb("list", "open conversations, the newest first"),
-    Verb("close", "close it; it reopens when either side writes again", takes_alias=True),
-    Verb("reopen", "open a closed or blocked one", takes_alias=True),
-    Verb("block", "let the visitor read but not write", takes_alias=True),
-    Verb("burn", "erase it for good, here and (as far as clients obey) on your devices", takes_alias=True),
+    Verb("help", "show this", role=Role.NONE),
+    Verb("list", "who waits, and the other open ones"),
+    Verb("who", "which of us are there, and what each has"),
     Verb("status", "Tor, the connection, what is waiting"),
+    Verb("claim", "make it yours", About.ONE, role=Role.ANSWERS, from_shell=False),
+    Verb("assign", "make it theirs", About.ONE, "NAME", role=Role.LEADS),
+    Verb("away", "until you write again; visitors may read TEXT", words="[TEXT]", role=Role.ANSWERS, from_shell=False),
+    Verb("close", "it reopens when either side writes again", About.ONE, role=Role.ANSWERS),
+    Verb("reopen", "open a closed or blocked one", About.ONE, role=Role.ANSWERS),
+    Verb("block", "let the visitor read but not write", About.ONE, role=Role.LEADS),
+    Verb("burn", "erase it for good, here and (if clients obey) on your devices", About.ONE, role=Role.LEADS),
+    Verb("note", "for the other admins, not for the visitor", About.ONE, "TEXT", from_shell=False),
+    Verb("say", "answer, from anywhere", About.ONE, "TEXT", role=Role.ANSWERS, from_shell=False),
+    Verb("show", "bring the words of which you were only told", About.MAYBE, from_shell=False),
+    Verb(
+        "canned",
+        "kept answers; outside its room: !canned heron-42 use NAME",
+        About.MAYBE,
+        "[list | add NAME TEXT | use NAME | remove NAME]",
+        role=Role.ANSWERS,
+    ),
+    Verb("hours", "when somebody answers, such as mon-fri 9-17 Europe/Berlin", words="[TEXT | off]"),
+    Verb("omemo", "our fingerprint, and what is encrypted"),
+    Verb("trust", "believe in an admin's new device", words="NAME CODE", role=Role.LEADS),
 )
 _VERBS = {verb.name: verb for verb in VERBS}
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A verb of the table, and the alias that followed it (None when there was none)."""
+    """A verb of the table, the conversation that it is about (None: the line does not say), and what followed."""
 
     verb: str
     alias: str | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +127,25 @@ def tag(alias: str, body: str) -> str:
     return f"[{alias}] {_LOOKS_LIKE_TAG.sub(_DEFUSED, body)}"
 
 
+def verb(name: str) -> Verb:
+    """That row of the table."""
+    return _VERBS[name]
+
+
+def takes_alias(name: str) -> bool:
+    """Whether that command may be about one conversation."""
+    return _VERBS[name].about is not About.NONE
+
+
+def has_shape_of_alias(word: str) -> bool:
+    return bool(_ALIAS_ONLY.fullmatch(word))
+
+
+# ---- the three places --------------------------------------------------------------------------------------------
+
+
 def parse(text: str) -> Command | Answer:
-    """What an admin wrote. AdminError: no such command, a stray argument, a wrong address, or two conversations."""
+    """What an admin wrote to the desk. AdminError: no such command, wrong words, a wrong address, or two of them."""
     words, named = _without_quotation(text.strip())
     if match := _ADDRESSED.match(words) or _TAG.match(words):
         named.append(match[1].lower())
@@ -83,16 +156,41 @@ def parse(text: str) -> Command | Answer:
     if len(set(named)) > 1:
         raise AdminError("That names two conversations, so it went to nobody. Write @heron-42 and your answer.")
     alias = named[0] if named else None
-    if words.startswith("!") and not words.startswith("!!"):
+    if _is_command(words):
         return _command(words, alias)
     if words.startswith("@") and not alias:
         raise AdminError("That begins with @ but names no conversation, so it went to nobody. !list shows them.")
-    return Answer(words.removeprefix("!") if words.startswith("!!") else words, alias)
+    return Answer(_literal(words), alias)
 
 
-def takes_alias(verb: str) -> bool:
-    """Whether that command is about one conversation."""
-    return _VERBS[verb].takes_alias
+def parse_in_room(text: str, alias: str) -> Command | Answer:
+    """What an admin wrote in the room of conversation `alias`.
+
+    AdminError: as above, or any line of it begins with the name or tag of another conversation.
+    """
+    words = text.strip()
+    if match := _own_name(alias).match(words):  # what a tap on the visitor's nick puts in front
+        words = words[match.end() :]
+    if _named_in(words) - {alias}:
+        raise AdminError("That names another conversation, so it went to nobody.")
+    return _command(words, alias) if _is_command(words) else Answer(_literal(words), alias)
+
+
+def parse_in_staff_room(text: str) -> Command | None:
+    """What an admin wrote in the staff room; None: it is not for the desk. AdminError: as above."""
+    words = re.sub(r"\A(?:>[^\n]*\n)+\s*", "", text.strip())  # what a reply repeats
+    return _command(words, None) if _is_command(words) else None
+
+
+def _is_command(words: str) -> bool:
+    return words.startswith("!") and not words.startswith("!!")
+
+
+def _literal(words: str) -> str:
+    return words.removeprefix("!") if words.startswith("!!") else words
+
+
+# ---- who is named ------------------------------------------------------------------------------------------------
 
 
 def _without_quotation(text: str) -> tuple[str, list[str]]:
@@ -109,23 +207,55 @@ def _quoted(text: str) -> list[str]:
     return [match[1] for line in lines if (match := _TAG.match(line))]
 
 
+def _named_in(text: str) -> set[str]:
+    """By whose name or tag a line begins, quoted or not."""
+    lines = (line.lstrip("> ") for line in text.split("\n"))
+    return {match[1].lower() for line in lines if (match := _ADDRESSED.match(line) or _TAG.match(line))}
+
+
+def _own_name(alias: str) -> re.Pattern[str]:
+    """`@heron-42`, `heron-42:` or `heron-42,` in front."""
+    return re.compile(rf"(?:@{re.escape(alias)}(?![\w-])[:,]?|{re.escape(alias)}[:,])\s*", re.IGNORECASE)
+
+
+# ---- commands ----------------------------------------------------------------------------------------------------
+
+
 def _command(text: str, named: str | None) -> Command:
     """`named`: the conversation that the line is about by other means."""
-    name, *arguments = text[1:].split() or [""]
+    name, rest = _first_word(text[1:])
     verb = _VERBS.get(name.lower())
     if verb is None:
         raise AdminError(_unknown(name.lower()))
-    if len(arguments) > int(verb.takes_alias):
-        shape = f"!{verb.name} heron-42" if verb.takes_alias else f"!{verb.name}"
-        raise AdminError(f"That is one word too many. Write: {shape}")
-    if not arguments:
-        return Command(verb.name, named if verb.takes_alias else None)
-    alias = arguments[0].lstrip("@").lower()
+    alias, words = None, rest
+    if verb.about is not About.NONE:
+        alias, words = _alias_and_words(verb, rest, named)
+    if words and not verb.words:
+        raise AdminError(f"That is one word too many, so nothing was done. Write: {verb.shape('heron-42')}")
+    if verb.needs_words and not words:
+        raise AdminError(f"Something is missing there, so nothing was done. Write: {verb.shape('heron-42')}")
+    return Command(verb.name, alias, words)
+
+
+def _alias_and_words(verb: Verb, text: str, named: str | None) -> tuple[str | None, str]:
+    """The conversation, by the first word or as `named`, and what follows."""
+    first, rest = _first_word(text)
+    alias = first.removeprefix("@").lower()
     if not _ALIAS_ONLY.fullmatch(alias):
-        raise AdminError(f"That is not the name of a conversation. Write: !{verb.name} heron-42")
+        if first.startswith("@") or (first and not verb.words):
+            raise AdminError(
+                f"That is not the name of a conversation, so nothing was done. Write: {verb.shape('heron-42')}"
+            )
+        return named, text
     if named and named != alias:
-        raise AdminError("That names two conversations, so nothing was done.")
-    return Command(verb.name, alias)
+        raise AdminError("That names another conversation, so nothing was done.")
+    return alias, rest
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    """Also what follows it."""
+    first, *rest = text.split(None, 1) or [""]
+    return first, rest[0].strip() if rest else ""
 
 
 def _unknown(name: str) -> str:
@@ -142,15 +272,27 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
 
 
-def help_text() -> str:
-    """The answer to `!help`, made from the table."""
-    shapes = [(f"!{verb.name} heron-42" if verb.takes_alias else f"!{verb.name}", verb.help) for verb in VERBS]
-    lines = [f"{shape}: {help_}" for shape, help_ in shapes]
-    return "\n".join(
-        [
-            "Answer a visitor by replying to or quoting their message, or with @heron-42 and your words.",
-            "A line without any of these goes to the one you last spoke to, if no one else has written since.",
-            *lines,
-            "A line that shall begin with ! begins with !! instead.",
-        ]
-    )
+# ---- help --------------------------------------------------------------------------------------------------------
+
+
+def help_text(room: bool = False) -> str:
+    """The answer to `!help`, in a visitor's room or elsewhere, made from the table."""
+    lines = [f"{verb.shape('' if room else 'heron-42')}: {verb.help}" for verb in VERBS]
+    return "\n".join([*(_ROOM_HELP if room else _CHAT_HELP), *lines])
+
+
+def shell_help() -> str:
+    """The same for the operator's command line."""
+    verbs = [verb for verb in VERBS if verb.from_shell]
+    return "\n".join(f"{verb.shape('heron-42').removeprefix('!')}: {verb.help}" for verb in verbs)
+
+
+_ROOM_HELP = (
+    "What you write here goes to the visitor. Lines with ! stay among us; !! sends one that begins with !.",
+    "Your corrections and retractions change what the visitor sees.",
+)
+_CHAT_HELP = (
+    "Answer a visitor by replying to or quoting their message, or with @heron-42 and your words.",
+    "A line without any of these goes to the one you last spoke to, if no one else has written since.",
+    "A line that shall begin with ! begins with !! instead.",
+)

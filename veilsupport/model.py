@@ -59,6 +59,14 @@ class Progress(IntEnum):
     READ = 3  # an admin has looked at it (XEP-0333)
 
 
+class MessageState(StrEnum):
+    """Whether a message still says what it said first."""
+
+    SAID = "said"
+    CORRECTED = "corrected"  # its author has replaced the words (XEP-0308)
+    RETRACTED = "retracted"  # its author has taken the words back (XEP-0424); the body is empty
+
+
 class Standing(StrEnum):
     """What state a conversation is in."""
 
@@ -113,6 +121,8 @@ class Conversation:
     last_minute: int  # Unix minutes
     site: str = ""  # the site through which it was begun; "" is the desk's own page
     read_seq: int = 0  # the newest message that the visitor has looked at
+    owner: bytes | None = None  # who has claimed it: the desk's id of an admin
+    waiting_minute: int | None = None  # since when the visitor waits for an answer; None: not at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +136,7 @@ class Message:
     body: str
     minute: int  # Unix minutes
     progress: Progress
+    state: MessageState = MessageState.SAID
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +149,27 @@ class Site:
     accent: str = ""  # #rrggbb, or "" for the desk's own colour
     languages: tuple[str, ...] = ()  # BCP 47, the first is the page's; () leaves it to the desk
     origins: tuple[str, ...] = ()  # exact origins (RFC 6454) whose pages may call the API and embed the chat
+    hours: str = ""  # when somebody answers, in the words of `hours`; "" is always
+    away: str = ""  # what visitors read while nobody does; "" leaves it to the desk
+    typing: bool = True  # whether either side is shown that the other is writing
+    read_marks: bool = True  # whether either side is shown that the other has read
+
+
+class Role(IntEnum):
+    """What an admin may do on a site; each may also do what those before it may."""
+
+    NONE = 0  # the site's conversations are not theirs: they do not even see them
+    READS = 1
+    ANSWERS = 2  # and claims, closes, reopens
+    LEADS = 3  # and assigns, blocks, burns, and sets what holds for the whole site
+
+
+class EndToEnd(StrEnum):
+    """Whether what goes to an admin is encrypted from here to their device (OMEMO)."""
+
+    REQUIRE = "require"  # or not sent at all
+    PREFER = "prefer"  # wherever their devices can
+    OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +178,13 @@ class Admin:
 
     name: str  # the public name: all a visitor ever sees of an admin
     address: Private
+    role: Role = Role.LEADS  # on every site that `roles` does not name
+    roles: tuple[tuple[str, Role], ...] = ()  # (site's name, role)
+    end_to_end: EndToEnd = EndToEnd.PREFER
+    notify_only: bool = False  # told that there is a message; its words only when asked for
+
+    def role_at(self, site: str) -> Role:
+        return dict(self.roles).get(site, self.role)
 
 
 class DeliveryKind(StrEnum):
@@ -154,19 +193,40 @@ class DeliveryKind(StrEnum):
     MESSAGE = "message"  # a visitor's words
     NOTICE = "notice"  # the desk speaks to the admin: answers to commands, echoes, news
     RETRACT = "retract"  # ask the admin's client to remove an earlier stanza
+    DESTROY = "destroy"  # a burned conversation's room, with its archive
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One stanza due to one admin. The stanza id is our own and stays the same over every attempt."""
+    """One stanza that is due. The stanza id is our own and stays the same over every attempt.
+
+    `admin` None: to the conversation's room; without a conversation either, to the staff room.
+    """
 
     stanza_id: str
-    admin: Admin
+    admin: Admin | None
     kind: DeliveryKind
-    alias: str  # empty for a notice that belongs to no conversation
-    body: str  # for RETRACT: the stanza id to be retracted
-    created_minute: int
+    conversation: bytes | None
+    alias: str  # empty when it belongs to no conversation; for RETRACT: of the one that was burned
+    body: str  # for RETRACT: the stanza id to be retracted; for DESTROY: the room's address
     site: str = ""  # the conversation's
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where the admins of a conversation meet its visitor. `address` is a bare JID."""
+
+    conversation: Conversation
+    address: Private
+
+
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """Whether somebody is there to answer, as visitors of one site are told."""
+
+    line_is_up: bool  # the admins' server can be reached
+    staffed: bool  # within hours, and somebody is there
+    away: str = ""  # what to read while it is not staffed
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +241,7 @@ class Intake:
     key: str
     archive: str | None = None
     position: str | None = None
+    handles: tuple[str, ...] = ()  # by what its sender's corrections and retractions will name it
 
 
 # What a conversation's open pages are told, in the order in which it happened.
@@ -223,10 +284,15 @@ class Typing:
 
 
 @dataclass(frozen=True, slots=True)
-class LineChanged:
-    """The line to the admins (the XMPP connection) came up or went down."""
+class Changed:
+    """A message was corrected or retracted; this is how it reads now."""
 
-    up: bool
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class AttendanceChanged:
+    """The line to the admins came up or went down, or somebody came or left: ask for it anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +307,6 @@ class Ended:
     burned: bool
 
 
-Event = Said | Progressed | StandingChanged | ReadUpTo | Typing | LineChanged | SignedOut | Ended
+Event = Said | Progressed | Changed | StandingChanged | ReadUpTo | Typing | AttendanceChanged | SignedOut | Ended
 
 BODY_MAX_CHARACTERS: Final = 4000

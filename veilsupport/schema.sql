@@ -1,4 +1,4 @@
--- The whole of what VeilSupport keeps, version 2. Units and meanings stand beside each column.
+-- The whole of what VeilSupport keeps, version 3. Units and meanings stand beside each column.
 --
 -- What is NOT here, and why: no network address, no user agent, no circuit (nobody is identified by them); no e-mail address
 -- (only a keyed hash); no return code and no session token (only hashes, and keys wrapped under what they derive); no JID (a keyed
@@ -7,10 +7,11 @@
 --
 -- What a reader of this file does learn: how many visitors, sessions and messages there are, and whether someone comes
 -- back by code or by e-mail; each conversation's alias, site and standing; in which minute each message was kept and each
--- session begun, about how long a message is (in steps of 256 bytes), which of the two sides wrote it, how far it came, and
--- to which of the admins (numbered by a hash) it went.
+-- session begun, about how long a message is (in steps of 256 bytes), which of the two sides wrote it, whether it was corrected, how far
+-- it came, and to which of the admins (numbered by a hash) it went; who of them has claimed a conversation; the names of
+-- canned answers; how many OMEMO sessions there are.
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 
 -- An anonymous person.
 CREATE TABLE visitor (
@@ -47,7 +48,9 @@ CREATE TABLE conversation (
     last_seq    INTEGER NOT NULL,  -- of its newest message
     last_minute INTEGER NOT NULL,
     site        TEXT NOT NULL DEFAULT '',  -- name of the site through which it was begun; '' is the desk's own page
-    read_seq    INTEGER NOT NULL DEFAULT 0  -- the newest message that the visitor has looked at
+    read_seq    INTEGER NOT NULL DEFAULT 0,  -- the newest message that the visitor has looked at
+    owner       BLOB,  -- the admin who has claimed it: keyed BLAKE2b of the bare JID; NULL is nobody
+    waiting_minute INTEGER  -- of the first message that nobody has answered yet; NULL: none waits
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX conversation_newest ON conversation (standing, last_minute);
 
@@ -59,7 +62,22 @@ CREATE TABLE message (
     progress     INTEGER NOT NULL,  -- 0 kept, 1 handed over, 2 on a device, 3 read
     minute       INTEGER NOT NULL,
     sealed       BLOB NOT NULL,  -- crypto_box_seal to the visitor; the author's name and the place stand inside
+    state        TEXT NOT NULL DEFAULT 'said' CHECK (state IN ('said', 'corrected', 'retracted')),
     PRIMARY KEY (conversation, seq)
+) STRICT, WITHOUT ROWID;
+
+-- By what an admin's later correction or retraction names which message.
+CREATE TABLE handle (
+    key          BLOB PRIMARY KEY,  -- keyed BLAKE2b of the admin and the stanza's id, or of the archive and its id there
+    conversation BLOB NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+    seq          INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX handle_of ON handle (conversation);
+
+-- Where the admins meet a conversation's visitor. The address is chosen, and kept here, before the room is made.
+CREATE TABLE room (
+    conversation BLOB PRIMARY KEY REFERENCES conversation (id) ON DELETE CASCADE,
+    address      BLOB NOT NULL  -- the room's bare JID, under the appliance's settings key
 ) STRICT, WITHOUT ROWID;
 
 -- Which form or client id made which message, so that Back, reload and double click post once.
@@ -70,24 +88,28 @@ CREATE TABLE posted (
     PRIMARY KEY (conversation, once)
 ) STRICT, WITHOUT ROWID;
 
--- One stanza due to one admin: the outbox. `sealed` is erased when the XMPP server has acknowledged it.
+-- One stanza due to one admin, or to a room: the outbox. `sealed` is erased when the XMPP server has acknowledged it.
 CREATE TABLE delivery (
     n            INTEGER PRIMARY KEY,  -- the order in which they became due
     stanza_id    TEXT NOT NULL UNIQUE,  -- random; the same over every attempt
-    admin        BLOB NOT NULL,  -- keyed BLAKE2b of the bare JID
-    kind         TEXT NOT NULL CHECK (kind IN ('message', 'notice', 'retract')),
+    admin        BLOB NOT NULL,  -- keyed BLAKE2b of the bare JID; 32 times 01: a room; 32 times 00: nobody yet
+    kind         TEXT NOT NULL CHECK (kind IN ('message', 'notice', 'retract', 'destroy')),
     conversation BLOB REFERENCES conversation (id) ON DELETE CASCADE,  -- NULL: belongs to none
-    seq          INTEGER,  -- the message it carries; NULL for notices and retractions
-    state        TEXT NOT NULL CHECK (state IN ('due', 'sent', 'acked', 'arrived', 'read')),
+    seq          INTEGER,  -- the message it carries; NULL for all other kinds
+    state        TEXT NOT NULL CHECK (state IN ('held', 'due', 'sent', 'acked', 'arrived', 'read')),  -- held: until asked for
     made_minute  INTEGER NOT NULL,
     due_minute   INTEGER NOT NULL,  -- not before this; later after each refusal
     sent_minute  INTEGER,  -- of the last attempt
     refusals     INTEGER NOT NULL,
-    sealed       BLOB  -- XChaCha20-Poly1305 under the appliance's outbox key; NULL once acknowledged
+    sealed       BLOB,  -- XChaCha20-Poly1305 under the appliance's outbox key; NULL once acknowledged
+    sent_n       INTEGER,  -- the order in which they left
+    archived_as  TEXT  -- the id that the room's archive gave it: by that name it is marked as read
 ) STRICT;
 CREATE INDEX delivery_due ON delivery (n) WHERE state = 'due';
 CREATE INDEX delivery_sent ON delivery (n) WHERE state = 'sent';
+CREATE INDEX delivery_held ON delivery (conversation, admin) WHERE state = 'held';
 CREATE INDEX delivery_of ON delivery (conversation, seq);
+CREATE INDEX delivery_left ON delivery (sent_n);
 
 -- Stanzas that took effect, so that each does so once.
 CREATE TABLE inbox (
@@ -106,4 +128,16 @@ CREATE TABLE cursor (
 CREATE TABLE setting (
     name  TEXT PRIMARY KEY,
     value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Answers that admins keep for use again.
+CREATE TABLE canned (
+    name   TEXT PRIMARY KEY,
+    sealed BLOB NOT NULL  -- the words, under the appliance's settings key
+) STRICT, WITHOUT ROWID;
+
+-- OMEMO: our identity, the sessions with the admins' devices, and which of these are trusted.
+CREATE TABLE omemo (
+    name   BLOB PRIMARY KEY,  -- keyed BLAKE2b of the entry's name, which holds a JID
+    sealed BLOB NOT NULL  -- name and value, under the appliance's settings key
 ) STRICT, WITHOUT ROWID;

@@ -1,195 +1,154 @@
-"""What an admin may do: answer, and command. Each takes effect together with the stanza that brought it, once."""
+"""What admins, and the operator, tell the desk to do: from a command to its method, and then to disk and to people.
+
+A command takes effect together with the stanza that brought it, once. Its answer goes where it was written; the others
+are told once, unless they saw it there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from veilsupport import commands, crypto
-from veilsupport.commands import Command
-from veilsupport.desk.core import Core, accept, minute_of
-from veilsupport.errors import AdminError, NotFound, VisitorError
-from veilsupport.model import (
-    Admin,
-    Author,
-    Conversation,
-    DeliveryKind,
-    Intake,
-    Message,
-    Progress,
-    Standing,
-    StandingChanged,
-    Typing,
-)
-from veilsupport.store import NewDelivery, NewMessage, Taken
+from veilsupport import commands
+from veilsupport.commands import About, Command
+from veilsupport.desk.answers import GONE
+from veilsupport.desk.commands import Asked, Effect, Where
+from veilsupport.desk.core import minute_of
+from veilsupport.desk.deskwide import DeskWide
+from veilsupport.desk.outbox import Outbox
+from veilsupport.errors import AdminError, NotFound, StoreError
+from veilsupport.model import Admin, AttendanceChanged, DeliveryKind, Intake, Private, Role
+from veilsupport.store import ROOM, NewDelivery
 
-LIST_MAX: Final = 30  # conversations in one answer to !list: a phone's screen or two
-_GONE: Final = "That conversation is gone; nothing was sent to anyone."
-_DONE: Final = {Standing.CLOSED: "closed", Standing.OPEN: "reopened", Standing.BLOCKED: "blocked"}
+OPERATOR: Final = Admin("The desk", Private(""), Role.LEADS)  # who commands from the shell, and has no account
 
 
-class Admins(Core):
+class Admins(DeskWide, Outbox):
     """The admins' half of the desk."""
 
-    async def admin_says(
-        self, admin: Admin, alias: str, body: str, *, intake: Intake, now: float, echo: str = ""
+    async def admin_commands(
+        self,
+        admin: Admin,
+        command: Command,
+        *,
+        intake: Intake,
+        now: float,
+        place: bytes | None = None,
+        staff: bool = False,
     ) -> None:
-        """An answer goes into the conversation; the other admins are told, and `echo`, if any, goes back.
-
-        Duplicate: this intake took effect before. AdminError: no such alias, empty or too long text.
-        """
-        conversation, public_key = self._called(alias)
-        try:
-            body = accept(body)
-        except VisitorError as error:
-            raise AdminError(error.message) from None
-
-        def seal(seq: int) -> bytes:
-            return crypto.seal(public_key, conversation.id, Author.ADMIN, seq, admin.name, body)
-
-        others = [other for other in self.admins if other != admin]
-        told = self._deliveries(DeliveryKind.NOTICE, others, f"{admin.name}: {body}")
-        told += self._deliveries(DeliveryKind.NOTICE, [admin] if echo else [], echo)
-        new = NewMessage(Author.ADMIN, seal, told)
-        try:
-            kept = await self.store.add_message(conversation.id, new, minute=minute_of(now), taken=self._taken(intake))
-        except NotFound:  # burned at this very moment
-            raise AdminError(_GONE) from None
-        message = Message(
-            conversation.id,
-            kept.seq,
-            Author.ADMIN,
-            admin.name,
-            body,
-            kept.conversation.last_minute,
-            Progress.KEPT,
-        )
-        self._tell_said(kept, message)
-
-    def admin_types(self, admin: Admin, alias: str) -> None:
-        """An admin is writing to that conversation at this moment; unknown aliases are ignored."""
-        found = self.store.conversation_called(alias)
-        if found:
-            self.listeners.tell(found[0].id, Typing(admin.name))
-
-    async def admin_commands(self, admin: Admin, command: Command, *, intake: Intake, now: float) -> None:
         """Carry out a `!` command; its answer is queued as a notice, and so is what is wrong with it.
 
-        Duplicate: this intake took effect before.
+        `place`: the conversation in whose room it was written; `staff`: it was the staff room; else the chat with the
+        desk. Duplicate: this intake took effect before.
         """
+        asked = Asked(admin, command, self._where(place, staff), place, intake, now)
         try:
-            await self._carry_out(admin, command, intake, now)
+            asked = self._checked(asked)
+            if command.verb in _IN_STEPS:
+                await self.skip(intake, now=now)
+                asked = replace(asked, intake=None)
+            await self._settle(asked, await _WORKS[command.verb](self, asked))
         except AdminError as error:
-            await self.tell(admin, error.message, intake=intake, now=now)
+            await self._refuse(asked, error.message)
 
-    async def _carry_out(self, admin: Admin, command: Command, intake: Intake, now: float) -> None:
-        match command.verb:
-            case "help":
-                await self.tell(admin, commands.help_text(), intake=intake, now=now)
-            case "list":
-                await self.tell(admin, self._list(now), intake=intake, now=now)
-            case "status":
-                await self.tell(admin, "\n".join([*self.status(), *self._counts()]), intake=intake, now=now)
-            case "close":
-                await self._set_standing(admin, command, Standing.CLOSED, intake, now)
-            case "reopen":
-                await self._set_standing(admin, command, Standing.OPEN, intake, now)
-            case "block":
-                await self._set_standing(admin, command, Standing.BLOCKED, intake, now)
-            case "burn":
-                await self._admin_burns(admin, command, intake, now)
-            case _:
-                raise AdminError("This command is not for here.")
+    async def operator_commands(self, line: str, *, now: float) -> tuple[bool, str]:
+        """The same language from the command line, with or without `!`: whether it was done, and what to say."""
+        try:
+            command = commands.parse("!" + line.strip().removeprefix("!"))
+            if not isinstance(command, Command) or not commands.verb(command.verb).from_shell:
+                raise AdminError("That makes sense only in a chat, so nothing was done.")
+            asked = self._checked(Asked(OPERATOR, command, Where.SHELL, None, None, now))
+            effect = await _WORKS[command.verb](self, asked)
+            await self._settle(asked, effect)
+        except (AdminError, StoreError) as error:
+            return False, error.message
+        return True, effect.answer
 
-    async def tell(self, admin: Admin, text: str, *, intake: Intake | None = None, now: float) -> None:
-        """Queue a notice for one admin, together with the stanza that it answers. Duplicate as above."""
-        notices = self._deliveries(DeliveryKind.NOTICE, [admin], text)
-        await self.store.queue(notices, minute=minute_of(now), taken=self._taken(intake) if intake else None)
+    async def change_admins(self, admins: Sequence[Admin], *, now: float) -> None:
+        """Others answer from now on: what is due to those who are no more goes to them."""
+        self.admins = tuple(admins)
+        self._admin_of = {self.admin_id(admin): admin for admin in self.admins}
+        await self.reassign(now=now)
+        self.listeners.tell_all(AttendanceChanged())
         self.wake.set()
-
-    async def skip(self, intake: Intake, *, now: float) -> None:
-        """A stanza that needs nothing done: remember only that it was seen. Duplicate as above."""
-        await self.store.queue((), minute=minute_of(now), taken=self._taken(intake))
-
-    def open_aliases(self) -> list[str]:
-        """Open conversations, the one with the newest message first."""
-        return [conversation.alias for conversation in self.store.conversations(Standing.OPEN, limit=1000)]
 
     # ---- within ----------------------------------------------------------------------------------------------
 
-    async def _set_standing(
-        self, admin: Admin, command: Command, standing: Standing, intake: Intake, now: float
-    ) -> None:
-        conversation = self._named(command)
+    def _where(self, place: bytes | None, staff: bool) -> Where:
+        if place is not None and self.has_room(place):
+            return Where.ROOM
+        return Where.STAFF_ROOM if staff and self.uses_rooms else Where.CHAT
+
+    def _checked(self, asked: Asked) -> Asked:
+        """With its conversation. AdminError: there is none, or the admin may not do that."""
+        command, verb = asked.command, commands.verb(asked.command.verb)
+        if verb.about is not About.NONE and command.alias is not None:
+            conversation, public_key = self._called(command.alias, asked.admin, verb.role)
+            return replace(asked, conversation=conversation, public_key=public_key)
+        if verb.about is About.ONE:
+            raise AdminError(f"Which conversation? Write: {verb.shape('heron-42')}")
+        self._must_be(asked.admin, verb.role)
+        return asked
+
+    async def _settle(self, asked: Asked, effect: Effect) -> None:
+        """Store what a command comes to, and wake whoever tells people."""
+        home = None if effect.burned else asked.conversation.id if asked.conversation else asked.place
+        told = [*self._answer(asked, effect.answer, home), *effect.notices, *self._news(asked, effect)]
         try:
-            await self.store.set_standing(
-                conversation.id,
-                standing,
-                minute=minute_of(now),
-                notices=self._news(admin, conversation.alias, _DONE[standing]),
-                taken=self._taken(intake),
-            )
+            if effect.store is not None:
+                await effect.store(told)
+            else:
+                await self.store.queue(told, minute=minute_of(asked.now), conversation=home, taken=self._seen(asked))
         except NotFound:  # burned at this very moment
-            raise AdminError(_GONE) from None
-        self.listeners.tell(conversation.id, StandingChanged(standing))
+            raise AdminError(GONE) from None
+        effect.after()
         self.wake.set()
 
-    async def _admin_burns(self, admin: Admin, command: Command, intake: Intake, now: float) -> None:
-        conversation = self._named(command)
-        notices = self._news(admin, conversation.alias, "burned")
-        await self._burn(conversation.id, notices, now=now, taken=self._taken(intake))
+    def _answer(self, asked: Asked, text: str, home: bytes | None) -> list[NewDelivery]:
+        if not text or asked.where is Where.SHELL:
+            return []
+        if asked.where is Where.STAFF_ROOM:
+            return self._to_staff(text)
+        if asked.where is Where.ROOM and home == asked.place:
+            return [self._delivery(DeliveryKind.NOTICE, ROOM, text)]
+        return self._deliveries(DeliveryKind.NOTICE, [asked.admin], text)
 
-    def _news(self, admin: Admin, alias: str, done: str) -> Sequence[NewDelivery]:
-        """What was done, to the one who did it and to the others."""
-        others = [other for other in self.admins if other != admin]
-        return [
-            *self._deliveries(DeliveryKind.NOTICE, [admin], f"{alias} is {done}."),
-            *self._deliveries(DeliveryKind.NOTICE, others, f"{admin.name} has {done} {alias}."),
-        ]
+    def _news(self, asked: Asked, effect: Effect) -> list[NewDelivery]:
+        """What the others read of it; in the staff room they saw it."""
+        if not effect.news or asked.where is Where.STAFF_ROOM:
+            return []
+        if asked.conversation is None:
+            return self._to_staff(effect.news, but_for=asked.admin)
+        return self._news_of(asked.conversation, effect.news, but_for=(asked.admin, effect.knows))
 
-    def _named(self, command: Command) -> Conversation:
-        if command.alias is None:
-            raise AdminError(f"Which conversation? Write: !{command.verb} heron-42")
-        return self._called(command.alias)[0]
-
-    def _called(self, alias: str) -> tuple[Conversation, bytes]:
-        """The conversation and its visitor's public key. AdminError names the nearest when there is none."""
-        found = self.store.conversation_called(alias)
-        if found is None:
-            near = commands.nearest(alias, self.open_aliases())
-            hint = f" Did you mean {' or '.join(near)}?" if near else " !list shows the open ones."
-            raise AdminError(f"There is no conversation {alias}; nothing was sent to anyone.{hint}")
-        return found
-
-    def _list(self, now: float) -> str:
-        found = self.store.conversations(Standing.OPEN, limit=LIST_MAX)
-        if not found:
-            return "No conversation is open."
-        return "\n".join(_line(each, minute_of(now)) for each in found)
-
-    def _counts(self) -> list[str]:
-        open_ones = self.store.count_conversations(Standing.OPEN)
-        return [f"Conversations open: {open_ones}", f"Waiting to be delivered: {self.store.backlog()}"]
-
-    def _taken(self, intake: Intake) -> Taken:
-        def hashed(text: str) -> bytes:
-            return crypto.derive(self.key.pepper, "veil-intake", text.encode())
-
-        archive = hashed(intake.archive) if intake.archive is not None else None
-        return Taken(hashed(intake.key), archive, intake.position)
+    async def _refuse(self, asked: Asked, words: str) -> None:
+        try:
+            await self._settle(asked, Effect(words))
+        except AdminError:  # the room in which it was written is gone
+            await self.tell(asked.admin, words, intake=asked.intake, now=asked.now)
 
 
-def _line(conversation: Conversation, minute: int) -> str:
-    site = f" ({conversation.site})" if conversation.site else ""
-    return f"{conversation.alias}{site}: {_ago(minute - conversation.last_minute)}"
+# What is done in several steps is noted as seen before the first: a repetition must not do it again.
+_IN_STEPS: Final = frozenset({"show", "away", "hours", "trust"})
 
-
-def _ago(minutes: int) -> str:
-    """How long ago the last message was, as one says it."""
-    if minutes < 1:
-        return "just now"
-    if minutes < 60:
-        return f"{minutes} min ago"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h ago"
-    return f"{minutes // (24 * 60)} days ago"
+_WORKS: Final[Mapping[str, Callable[[Admins, Asked], Awaitable[Effect]]]] = {
+    "help": Admins._help,
+    "list": Admins._list,
+    "who": Admins._who,
+    "status": Admins._status,
+    "claim": Admins._claim,
+    "assign": Admins._assign,
+    "away": Admins._be_away,
+    "close": Admins._close,
+    "reopen": Admins._reopen,
+    "block": Admins._block,
+    "burn": Admins._burn_it,
+    "note": Admins._note,
+    "say": Admins._say_it,
+    "show": Admins._show,
+    "canned": Admins._canned,
+    "hours": Admins._hours,
+    "omemo": Admins._omemo,
+    "trust": Admins._trust,
+}

@@ -6,27 +6,35 @@ import asyncio
 import re
 import secrets
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from veilsupport import crypto
 from veilsupport.crypto import ApplianceKey, Passwords
 from veilsupport.desk.listener import Listeners
-from veilsupport.errors import VisitorError
+from veilsupport.errors import SealError, VisitorError
 from veilsupport.model import (
     BODY_MAX_CHARACTERS,
     Admin,
+    AttendanceChanged,
+    Changed,
+    Conversation,
     DeliveryKind,
     Ended,
-    LineChanged,
+    Intake,
     Message,
+    Private,
     Progressed,
+    Role,
+    Room,
     Said,
+    Site,
     StandingChanged,
 )
-from veilsupport.store import Kept, Moved, NewDelivery, Store, Taken
+from veilsupport.store import NOBODY, ROOM, Kept, Moved, NewDelivery, Store, Taken
 
-UNASSIGNED: Final = b"\0" * 32  # recipient of what is due while nobody is configured to get it
+NEW_MESSAGE: Final = "New message. !show brings it."
 
 # Control characters but for line feed and tab; and the marks that reorder or hide text around them (bidirectional
 # embeddings, overrides and isolates, Unicode UAX #9 §2), with which a line can be made to read as another one. The
@@ -66,7 +74,11 @@ def minute_of(now: float) -> int:
 
 
 class Core:
-    """What every part of the desk holds. `status` gives the lines that other parts add to `!status`."""
+    """What every part of the desk holds. `status` gives the lines that other parts add to `!status`.
+
+    The XMPP edge says by `uses_rooms` whether conversations go into rooms, and hears by `on_typing`, `on_read` and
+    `on_changed` what it may show to the admins.
+    """
 
     def __init__(
         self,
@@ -74,17 +86,24 @@ class Core:
         key: ApplianceKey,
         admins: Sequence[Admin],
         *,
+        sites: Mapping[str, Site] | None = None,
+        uses_rooms: bool = False,
         status: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.store = store
         self.key = key
-        self.admins = tuple(admins)
+        self.admins: tuple[Admin, ...] = tuple(admins)
+        self.sites: Mapping[str, Site] = sites or {"": Site("", "", "")}
+        self.uses_rooms = uses_rooms
         self.status = status
         self.wake = asyncio.Event()
-        self.on_typing: Callable[[str], None] = lambda alias: None  # told whose visitor is writing at this moment
+        self.on_typing: Callable[[Conversation], None] = lambda conversation: None  # their visitor is writing just now
+        self.on_read: Callable[[bytes, int], None] = lambda conversation, seq: None  # the visitor has looked so far
+        self.on_changed: Callable[[bytes], None] = lambda conversation: None  # its standing, owner or wait may differ
         self.listeners = Listeners()
         self._passwords = Passwords()
         self._line_is_up = False
+        self._directly: set[bytes] = set()  # conversations that their room was refused for
         self._admin_of = {self.admin_id(admin): admin for admin in self.admins}
 
     def close(self) -> None:
@@ -100,7 +119,32 @@ class Core:
     def line_changed(self, up: bool) -> None:
         if up != self._line_is_up:
             self._line_is_up = up
-            self.listeners.tell_all(LineChanged(up))
+            self.listeners.tell_all(AttendanceChanged())
+
+    def site(self, name: str) -> Site:
+        """That site; one that is no more has the manners of the desk's own page."""
+        return self.sites.get(name, self.sites[""])
+
+    def admins_of(self, site: str, role: Role = Role.READS) -> list[Admin]:
+        """Who may do that much there."""
+        return [admin for admin in self.admins if admin.role_at(site) >= role]
+
+    def name_of(self, admin: bytes | None) -> str:
+        """The public name behind an owner; "" when it is nobody's, or of somebody who is no more."""
+        found = self._admin_of.get(admin or b"")
+        return found.name if found else ""
+
+    def has_room(self, conversation: bytes) -> bool:
+        """Whether what concerns that conversation goes into its room."""
+        return self.uses_rooms and conversation not in self._directly
+
+    def room_of(self, conversation: bytes) -> Room | None:
+        """Its room; None when none was ever wanted for it."""
+        return next((room for row in self.store.rooms(conversation) if (room := self._room(*row))), None)
+
+    def rooms(self) -> list[Room]:
+        """Every room there is, the one with the newest message first."""
+        return [room for row in self.store.rooms() if (room := self._room(*row))]
 
     def admin_id(self, admin: Admin) -> bytes:
         """How the store names an admin: a keyed hash, because a JID names a person."""
@@ -113,23 +157,69 @@ class Core:
         stanza_id = secrets.token_hex(16)
         return NewDelivery(stanza_id, admin, kind, crypto.wrap_text(self.key.outbox, text, stanza_id.encode()))
 
-    def _to_all(self, text: str) -> list[NewDelivery]:
-        """A visitor's words, to everyone who answers; while nobody does, kept until somebody is configured."""
-        if not self.admins:
-            return [self._delivery(DeliveryKind.MESSAGE, UNASSIGNED, text)]
-        return self._deliveries(DeliveryKind.MESSAGE, self.admins, text)
+    def _to_place(
+        self, conversation: bytes, site: str, kind: DeliveryKind, text: str, *, but_for: Admin | None = None
+    ) -> list[NewDelivery]:
+        """What the conversation's admins shall see: once in its room, or each in the chat with the desk."""
+        readers = [admin for admin in self.admins_of(site) if not admin.notify_only]
+        if readers and self.has_room(conversation):
+            return [self._delivery(kind, ROOM, text)]
+        return self._deliveries(kind, [admin for admin in readers if admin != but_for], text)
+
+    def _to_staff(self, text: str, *, but_for: Admin | None = None) -> list[NewDelivery]:
+        """News for everyone who answers: in the staff room, or each in the chat with the desk."""
+        if self.uses_rooms:
+            return [replace(self._delivery(DeliveryKind.NOTICE, ROOM, text), apart=True)]
+        return self._deliveries(DeliveryKind.NOTICE, [admin for admin in self.admins if admin != but_for], text)
+
+    def _of_visitor(self, conversation: bytes, site: str, text: str) -> list[NewDelivery]:
+        """A visitor's words; while nobody is there to read them, kept until somebody is configured.
+
+        Who only wants to be told that there are any gets them when they ask.
+        """
+        readers = self.admins_of(site)
+        if not readers:
+            return [self._delivery(DeliveryKind.MESSAGE, NOBODY, text)]
+        quiet = [admin for admin in readers if admin.notify_only]
+        held = [replace(each, held=True) for each in self._deliveries(DeliveryKind.MESSAGE, quiet, text)]
+        told = self._deliveries(DeliveryKind.NOTICE, quiet, NEW_MESSAGE)
+        return [*self._to_place(conversation, site, DeliveryKind.MESSAGE, text), *held, *told]
+
+    def _room(self, conversation: Conversation, sealed: bytes) -> Room | None:
+        """A damaged address is as good as none: another room is made, and nothing stands in the way of burning."""
+        try:
+            address = crypto.unwrap_text(self.key.settings, sealed, b"room" + conversation.id)
+        except SealError:
+            return None
+        return Room(conversation, Private(address))
 
     async def _burn(
         self, visitor: bytes, notices: Sequence[NewDelivery], *, now: float, taken: Taken | None = None
     ) -> None:
-        """Erase everything of that visitor, and ask the admins' clients to remove what they were sent."""
+        """Erase everything of that visitor, destroy their room, and have the admins' clients remove what they got."""
+
+        conversation = self.store.conversation(visitor)
+        alias = conversation.alias if conversation else ""
 
         def retract(stanza_id: str, admin: bytes) -> NewDelivery:
-            return self._delivery(DeliveryKind.RETRACT, admin, stanza_id)
+            return self._delivery(DeliveryKind.RETRACT, admin, f"{stanza_id} {alias}")
 
-        await self.store.burn(visitor, minute=minute_of(now), retract=retract, notices=notices, taken=taken)
+        room = self.room_of(visitor)
+        gone = [self._delivery(DeliveryKind.DESTROY, ROOM, room.address.reveal())] if room else []
+        await self.store.burn(visitor, minute=minute_of(now), retract=retract, notices=[*gone, *notices], taken=taken)
+        self._directly.discard(visitor)
         self.listeners.tell(visitor, Ended(burned=True))
         self.wake.set()
+
+    def _taken(self, intake: Intake) -> Taken:
+        archive = self._hashed(intake.archive) if intake.archive is not None else None
+        return Taken(self._hashed(intake.key), archive, intake.position)
+
+    def _handles(self, intake: Intake) -> list[bytes]:
+        return [self._hashed(handle) for handle in intake.handles]
+
+    def _hashed(self, text: str) -> bytes:
+        return crypto.derive(self.key.pepper, "veil-intake", text.encode())
 
     def _tell_said(self, kept: Kept, message: Message) -> None:
         """After a commit: the open pages first, then the XMPP edge."""
@@ -138,6 +228,11 @@ class Core:
         if kept.reopened:
             self.listeners.tell(message.conversation, StandingChanged(kept.conversation.standing))
         self.listeners.tell(message.conversation, Said(message))
+        self.on_changed(message.conversation)
+        self.wake.set()
+
+    def _tell_changed(self, message: Message) -> None:
+        self.listeners.tell(message.conversation, Changed(message))
         self.wake.set()
 
     def _tell_moved(self, moved: Iterable[Moved]) -> None:

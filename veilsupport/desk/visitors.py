@@ -14,7 +14,6 @@ from veilsupport.errors import Duplicate, NotFound, SealError, VisitorError
 from veilsupport.model import (
     Author,
     Conversation,
-    DeliveryKind,
     Message,
     Progress,
     ReadUpTo,
@@ -69,7 +68,7 @@ class Visitors(WaysIn):
         conversation = self.conversation(session)
         if conversation and conversation.standing is Standing.BLOCKED:
             raise VisitorError("This conversation has been ended by the desk.", status=403, code="blocked")
-        new = self._visitors_message(session.visitor, body, once, site)
+        new = self._visitors_message(session.visitor, body, once, conversation.site if conversation else site)
         try:
             kept = await self.store.add_message(
                 session.visitor.id, new, minute=minute_of(now), aliases=aliases.candidates()
@@ -87,13 +86,16 @@ class Visitors(WaysIn):
     def visitor_types(self, session: Session) -> None:
         """The visitor is writing at this moment; whoever shows that to the admins is told."""
         conversation = self.conversation(session)
-        if conversation and conversation.standing is Standing.OPEN:
-            self.on_typing(conversation.alias)
+        if conversation and conversation.standing is Standing.OPEN and self.site(conversation.site).typing:
+            self.on_typing(conversation)
 
     async def visitor_reads(self, session: Session, seq: int) -> None:
         """The visitor has looked at everything up to `seq`; their other open pages are told."""
         if await self.store.mark_read_by_visitor(session.visitor.id, seq):
             self.listeners.tell(session.visitor.id, ReadUpTo(seq))
+            conversation = self.conversation(session)
+            if conversation and self.site(conversation.site).read_marks:
+                self.on_read(conversation.id, seq)
 
     def answer_minutes(self, *, now: float) -> int | None:
         """How long the middle one of the latest answers took; None while too few are known. Looked up once a minute."""
@@ -124,7 +126,7 @@ class Visitors(WaysIn):
         notices: list[NewDelivery] = []
         if conversation:
             text = f"{conversation.alias} has burned this conversation. Please delete what you still have of it."
-            notices = self._deliveries(DeliveryKind.NOTICE, self.admins, text)
+            notices = self._to_staff(text)
         await self._burn(session.visitor.id, notices, now=now)
 
     def listen(self, session: Session) -> Listener:
@@ -135,7 +137,8 @@ class Visitors(WaysIn):
         def seal(seq: int) -> bytes:
             return crypto.seal(visitor.public_key, visitor.id, Author.VISITOR, seq, "", body)
 
-        return NewMessage(Author.VISITOR, seal, self._to_all(body), _once(once, body), site)
+        deliveries = self._of_visitor(visitor.id, site, body)
+        return NewMessage(Author.VISITOR, seal, deliveries, _once(once, body), site)
 
 
 def _once(nonce: bytes, body: str) -> bytes:
@@ -155,4 +158,4 @@ def _opened(session: Session, stored: StoredMessage) -> Message:
         name, body = crypto.open_sealed(session.private_key, stored.sealed, visitor, stored.author, stored.seq)
     except SealError:
         name, body = "", "(This message was damaged on our disk and cannot be shown.)"
-    return Message(visitor, stored.seq, stored.author, name, body, stored.minute, stored.progress)
+    return Message(visitor, stored.seq, stored.author, name, body, stored.minute, stored.progress, stored.state)

@@ -10,13 +10,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from veilsupport.errors import NotFound, SetupError
-from veilsupport.model import Progress, Standing
+from veilsupport.model import MessageState, Standing
 from veilsupport.store import rows
+from veilsupport.store.deliveries import Deliveries
 from veilsupport.store.reads import SEQ_MAX, Reads
+from veilsupport.store.rows import NOBODY, ROOM
 from veilsupport.store.values import (
+    Handled,
     Kept,
     Moved,
     NewCredential,
@@ -33,6 +36,9 @@ from veilsupport.store.values import (
 from veilsupport.store.writer import SCRUB_NOW, SCRUB_SOON, Db, Writer
 
 __all__ = [
+    "NOBODY",
+    "ROOM",
+    "Handled",
     "Kept",
     "Moved",
     "NewCredential",
@@ -50,10 +56,8 @@ __all__ = [
 
 T = TypeVar("T")
 
-REFUSAL_PAUSE_MINUTES: Final = (1, 2, 4, 8, 16, 32, 60)
 
-
-class Store(Reads):
+class Store(Deliveries, Reads):
     """The open database. Made and closed once; reads belong to the thread that made it."""
 
     def __init__(self, path: Path) -> None:
@@ -135,15 +139,16 @@ class Store(Reads):
         notices: Sequence[NewDelivery] = (),
         taken: Taken | None = None,
     ) -> None:
-        """Erase a visitor and all that hangs on them; queue a retraction for each stanza that left us."""
+        """Erase a visitor and all that hangs on them; queue a retraction for each stanza that left us to an admin."""
 
         def work(db: Db) -> None:
             rows.take(db, taken, minute)
             sql = (
                 "SELECT stanza_id, admin FROM delivery"
-                " WHERE conversation = ? AND (state <> 'due' OR sent_minute IS NOT NULL) ORDER BY n"
+                " WHERE conversation = ? AND admin <> ? AND (state NOT IN ('held', 'due') OR sent_minute IS NOT NULL)"
+                " ORDER BY n"
             )
-            out = db.execute(sql, (visitor,)).fetchall()
+            out = db.execute(sql, (visitor, ROOM)).fetchall()
             db.execute("DELETE FROM visitor WHERE id = ?", (visitor,))
             rows.insert_notices(db, [*(retract(*row) for row in out), *notices], minute)
 
@@ -180,13 +185,72 @@ class Store(Reads):
         notices: Sequence[NewDelivery] = (),
         taken: Taken | None = None,
     ) -> None:
-        """Duplicate: `taken` took effect before. NotFound: the conversation is gone."""
+        """Only an open one waits for an answer. Duplicate: `taken` took effect before. NotFound: it is gone."""
 
         def work(db: Db) -> None:
             rows.take(db, taken, minute)
-            if not db.execute("UPDATE conversation SET standing = ? WHERE id = ?", (standing, conversation)).rowcount:
+            sql = (
+                "UPDATE conversation SET standing = ?1,"
+                " waiting_minute = CASE ?1 WHEN 'open' THEN waiting_minute END WHERE id = ?2"
+            )
+            if not db.execute(sql, (standing, conversation)).rowcount:
                 raise NotFound("That conversation is gone.")
-            rows.insert_notices(db, notices, minute)
+            rows.insert_notices(db, notices, minute, conversation)
+
+        await self._write(work)
+
+    async def set_owner(
+        self,
+        conversation: bytes,
+        owner: bytes | None,
+        *,
+        minute: int,
+        notices: Sequence[NewDelivery] = (),
+        taken: Taken | None = None,
+    ) -> None:
+        """Whose it is from now on. Duplicate: `taken` took effect before. NotFound: it is gone."""
+
+        def work(db: Db) -> None:
+            rows.take(db, taken, minute)
+            if not db.execute("UPDATE conversation SET owner = ? WHERE id = ?", (owner, conversation)).rowcount:
+                raise NotFound("That conversation is gone.")
+            rows.insert_notices(db, notices, minute, conversation)
+
+        await self._write(work)
+
+    async def change_message(
+        self,
+        conversation: bytes,
+        seq: int,
+        sealed: bytes,
+        state: MessageState,
+        *,
+        minute: int,
+        notices: Sequence[NewDelivery] = (),
+        handles: Collection[bytes] = (),
+        taken: Taken | None = None,
+    ) -> None:
+        """Other words in the place of a message's; what was there is erased. Duplicate, NotFound as above."""
+
+        def work(db: Db) -> None:
+            rows.take(db, taken, minute)
+            sql = "UPDATE message SET sealed = ?, state = ? WHERE conversation = ? AND seq = ?"
+            if not db.execute(sql, (sealed, state, conversation, seq)).rowcount:
+                raise NotFound("That message is gone.")
+            db.executemany(
+                "INSERT OR IGNORE INTO handle VALUES (?, ?, ?)", [(key, conversation, seq) for key in handles]
+            )
+            rows.insert_notices(db, notices, minute, conversation)
+
+        await self._write(work, scrub_within=SCRUB_NOW)
+
+    async def set_room(self, conversation: bytes, address: bytes) -> None:
+        """The sealed address of its room. NotFound: the conversation is gone."""
+
+        def work(db: Db) -> None:
+            if not db.execute("SELECT 1 FROM conversation WHERE id = ?", (conversation,)).fetchone():
+                raise NotFound("That conversation is gone.")
+            db.execute("INSERT OR REPLACE INTO room VALUES (?, ?)", (conversation, address))
 
         await self._write(work)
 
@@ -195,91 +259,7 @@ class Store(Reads):
         sql = "UPDATE conversation SET read_seq = ?1 WHERE id = ?2 AND read_seq < ?1 AND last_seq >= ?1"
         return await self._write(lambda db: db.execute(sql, (min(seq, SEQ_MAX), conversation)).rowcount > 0)
 
-    # ---- deliveries ------------------------------------------------------------------------------------------
-
-    async def queue(self, notices: Sequence[NewDelivery], *, minute: int, taken: Taken | None = None) -> None:
-        """Notices that belong to no conversation; or nothing but the fact that `taken` was taken."""
-
-        def work(db: Db) -> None:
-            rows.take(db, taken, minute)
-            rows.insert_notices(db, notices, minute)
-
-        await self._write(work)
-
-    async def mark_sent(self, stanza_ids: Collection[str], *, minute: int) -> set[str]:
-        """Those of them that are still due: the others were burned, or arrived after all."""
-
-        def work(db: Db) -> set[str]:
-            sql = "UPDATE delivery SET state = 'sent', sent_minute = ? WHERE stanza_id = ? AND state = 'due'"
-            return {stanza_id for stanza_id in stanza_ids if db.execute(sql, (minute, stanza_id)).rowcount}
-
-        return await self._write(work)
-
-    async def mark_acked(self, stanza_ids: Collection[str]) -> list[Moved]:
-        """The server has them: their sealed bodies go, and so do whole notices and retractions."""
-
-        def work(db: Db) -> list[Moved]:
-            return rows.advance(db, rows.to_advance(db, stanza_ids), Progress.HANDED_OVER)
-
-        return await self._write(work, scrub_within=SCRUB_SOON)
-
-    async def mark_arrived(self, stanza_id: str, admin: bytes) -> list[Moved]:
-        def work(db: Db) -> list[Moved]:
-            return rows.advance(db, rows.to_advance(db, [stanza_id], admin), Progress.ON_DEVICE)
-
-        return await self._write(work, scrub_within=SCRUB_SOON)
-
-    async def mark_read(self, stanza_id: str, admin: bytes) -> list[Moved]:
-        """That one and all that the same admin's server got before it (XEP-0333 §5)."""
-
-        def work(db: Db) -> list[Moved]:
-            found = rows.to_advance(db, [stanza_id], admin)
-            if not found:
-                return []
-            sql = (
-                "SELECT n, conversation, seq FROM delivery"
-                " WHERE admin = ? AND n < ? AND state IN ('acked', 'arrived') ORDER BY n"
-            )
-            earlier = db.execute(sql, (admin, found[0][0])).fetchall()
-            return rows.advance(db, [*earlier, *found], Progress.READ)
-
-        return await self._write(work, scrub_within=SCRUB_SOON)
-
-    async def mark_refused(self, stanza_id: str, *, minute: int) -> None:
-        """Due again after a pause that grows with each refusal. Without effect once its body is erased."""
-
-        def work(db: Db) -> None:
-            sql = "SELECT refusals FROM delivery WHERE stanza_id = ? AND sealed IS NOT NULL"
-            row = db.execute(sql, (stanza_id,)).fetchone()
-            if row:
-                pause = REFUSAL_PAUSE_MINUTES[min(row[0], len(REFUSAL_PAUSE_MINUTES) - 1)]
-                sql = "UPDATE delivery SET state = 'due', due_minute = ?, refusals = refusals + 1 WHERE stanza_id = ?"
-                db.execute(sql, (minute + pause, stanza_id))
-
-        await self._write(work)
-
-    async def requeue(self, *, kept: Collection[str]) -> int:
-        """All that were sent and not acknowledged, but for `kept`, are due again."""
-
-        def work(db: Db) -> int:
-            sent = db.execute("SELECT stanza_id FROM delivery WHERE state = 'sent'").fetchall()
-            lost = [row for row in sent if row[0] not in kept]
-            db.executemany("UPDATE delivery SET state = 'due' WHERE stanza_id = ?", lost)
-            return len(lost)
-
-        return await self._write(work)
-
-    async def replace_deliveries(
-        self, gone: Collection[str], made: Sequence[tuple[NewDelivery, bytes | None, int | None]], *, minute: int
-    ) -> None:
-        """Put (delivery, conversation, sequence number) each in the place of those that are gone."""
-
-        def work(db: Db) -> None:
-            db.executemany("DELETE FROM delivery WHERE stanza_id = ?", [(stanza_id,) for stanza_id in gone])
-            for delivery, conversation, seq in made:
-                rows.insert_delivery(db, delivery, conversation, seq, minute)
-
-        await self._write(work, scrub_within=SCRUB_SOON)
+    # ---- what else is kept -----------------------------------------------------------------------------------
 
     async def move_position(self, archive: bytes, position: str, *, minute: int) -> None:
         await self._write(lambda db: rows.move_cursor(db, archive, position, minute))
@@ -287,6 +267,30 @@ class Store(Reads):
     async def set_setting(self, name: str, value: bytes) -> None:
         sql = "INSERT OR REPLACE INTO setting VALUES (?, ?)"
         await self._write(lambda db: db.execute(sql, (name, value)), scrub_within=SCRUB_NOW)
+
+    async def set_canned(self, name: str, sealed: bytes | None, *, minute: int, taken: Taken | None = None) -> bool:
+        """Keep an answer for use again; None forgets it. Whether there was one before."""
+
+        def work(db: Db) -> bool:
+            rows.take(db, taken, minute)
+            there = db.execute("DELETE FROM canned WHERE name = ?", (name,)).rowcount > 0
+            if sealed is not None:
+                db.execute("INSERT INTO canned VALUES (?, ?)", (name, sealed))
+            return there
+
+        return await self._write(work, scrub_within=SCRUB_SOON)
+
+    async def keep_omemo(self, changes: Collection[tuple[bytes, bytes | None]]) -> None:
+        """(name, sealed entry; None forgets it), all of them or none."""
+
+        def work(db: Db) -> None:
+            for name, sealed in changes:
+                if sealed is None:
+                    db.execute("DELETE FROM omemo WHERE name = ?", (name,))
+                else:
+                    db.execute("INSERT OR REPLACE INTO omemo VALUES (?, ?)", (name, sealed))
+
+        await self._write(work, scrub_within=SCRUB_SOON)
 
     async def _write(self, work: Callable[[Db], T], *, scrub_within: float | None = None) -> T:
         return await self._writer.write(work, scrub_within=scrub_within)

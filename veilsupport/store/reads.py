@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any, Final
 
 from veilsupport.errors import StoreError
-from veilsupport.model import Conversation, DeliveryKind, Standing
+from veilsupport.model import Conversation, Standing
 from veilsupport.store import rows
-from veilsupport.store.values import StoredCredential, StoredDelivery, StoredMessage, StoredSession
+from veilsupport.store.values import Handled, StoredCredential, StoredDelivery, StoredMessage, StoredSession
 from veilsupport.store.writer import Db
 
 SEQ_MAX: Final = 2**62  # what a sequence number from outside may be at most: SQLite's integers end at 2**63
@@ -82,7 +83,7 @@ class Reads:
     def messages_after(self, conversation: bytes, seq: int, *, limit: int) -> list[StoredMessage]:
         """The oldest `limit` after sequence number `seq`, oldest first."""
         sql = (
-            "SELECT seq, author, progress, minute, sealed FROM message"
+            f"SELECT {rows.MESSAGE} FROM message"  # noqa: S608 - a constant of ours
             " WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?"
         )
         return [rows.as_message(row) for row in self._all(sql, conversation, min(seq, SEQ_MAX), limit)]
@@ -90,26 +91,93 @@ class Reads:
     def messages(self, conversation: bytes, *, before: int | None, limit: int) -> list[StoredMessage]:
         """The newest `limit` before sequence number `before`, oldest first."""
         sql = (
-            "SELECT seq, author, progress, minute, sealed FROM message"
+            f"SELECT {rows.MESSAGE} FROM message"  # noqa: S608 - a constant of ours
             " WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
         )
         found = self._all(sql, conversation, min(before or SEQ_MAX, SEQ_MAX), limit)
         return [rows.as_message(row) for row in reversed(found)]
 
-    def due(self, *, minute: int, limit: int) -> list[StoredDelivery]:
-        """Oldest first."""
-        return self._deliveries("d.state = 'due' AND d.due_minute <= ? ORDER BY d.n LIMIT ?", minute, limit)
+    def handled(self, key: bytes) -> Handled | None:
+        """The message that a handle names."""
+        sql = (
+            f"SELECT {rows.CONVERSATION}, v.public_key, m.seq, m.author, m.progress, m.minute, m.sealed, m.state"  # noqa: S608
+            " FROM handle h JOIN message m ON m.conversation = h.conversation AND m.seq = h.seq"
+            " JOIN conversation c ON c.id = h.conversation JOIN visitor v ON v.id = c.id WHERE h.key = ?"
+        )
+        row = self._one(sql, key)
+        return Handled(rows.as_conversation(row), row[9], rows.as_message(row[10:])) if row else None
 
-    def strays(self, admins: Collection[bytes]) -> list[tuple[StoredDelivery, bool]]:
-        """What is not acknowledged and due to none of these; and whether one of these has the same message."""
-        marks = ", ".join("?" * len(admins))
-        has = f"SELECT 1 FROM delivery WHERE conversation = ? AND seq = ? AND admin IN ({marks})"  # noqa: S608 - only ?
-        strays = self._deliveries(f"d.state IN ('due', 'sent') AND d.admin NOT IN ({marks}) ORDER BY d.n", *admins)
-        return [(each, self._one(has, each.conversation, each.seq, *admins) is not None) for each in strays]
+    def rooms(self, conversation: bytes | None = None) -> list[tuple[Conversation, bytes]]:
+        """(conversation, sealed address) of every room, or of that one conversation's, newest first."""
+        sql = (
+            f"SELECT {rows.CONVERSATION}, r.address FROM room r JOIN conversation c ON c.id = r.conversation"  # noqa: S608
+            " WHERE ?1 IS NULL OR r.conversation = ?1 ORDER BY c.last_minute DESC, c.id"
+        )
+        return [(rows.as_conversation(row), row[-1]) for row in self._all(sql, conversation)]
 
-    def unacknowledged(self) -> list[tuple[str, int]]:
-        """(stanza id, minute of its last attempt), oldest first."""
-        return self._all("SELECT stanza_id, sent_minute FROM delivery WHERE state = 'sent' ORDER BY n")
+    def waiting(self, *, limit: int) -> list[Conversation]:
+        """Open conversations whose visitor waits for an answer, the longest first."""
+        sql = (
+            f"SELECT {rows.CONVERSATION} FROM conversation c"  # noqa: S608 - a constant of ours
+            " WHERE standing = 'open' AND waiting_minute IS NOT NULL ORDER BY waiting_minute, id LIMIT ?"
+        )
+        return [rows.as_conversation(row) for row in self._all(sql, limit)]
+
+    def due(self, *, minute: int, limit: int, without: Collection[bytes] = ()) -> list[StoredDelivery]:
+        """The oldest of every conversation first, then the second of each, so that none waits for another's flood.
+
+        `without`: conversations whose room cannot take anything at this moment.
+        """
+        marks = ", ".join("?" * len(without))
+        # Left to itself, SQLite walks all that was ever delivered in the order of conversations, to save sorting.
+        where = (
+            "d.n IN (SELECT n FROM (SELECT n, row_number() OVER (PARTITION BY conversation ORDER BY n) AS turn"  # noqa: S608
+            " FROM delivery INDEXED BY delivery_due WHERE state = 'due' AND due_minute <= ? AND admin <> ?"
+            f" AND (admin <> ? OR conversation IS NULL OR conversation NOT IN ({marks})))"
+            " ORDER BY turn, n LIMIT ?) ORDER BY d.n"
+        )
+        return self._deliveries(where, minute, rows.NOBODY, rows.ROOM, *without, limit)
+
+    def to_rooms(self, conversation: bytes | None) -> list[StoredDelivery]:
+        """What is not acknowledged and due to that conversation's room; None: to any room, the staff room too."""
+        return [rows.as_delivery(row) for row in self._all(rows.TO_ROOMS, rows.ROOM, conversation)]
+
+    def strays(self, is_for: Callable[[StoredDelivery], bool]) -> list[tuple[StoredDelivery, bool]]:
+        """What is not acknowledged and not for whom it is due to; and whether one whom it is for has the same message.
+
+        What is due to a room never strays.
+        """
+        where = "d.state IN ('held', 'due', 'sent') AND d.admin <> ? ORDER BY d.n"
+        strays = [each for each in self._deliveries(where, rows.ROOM) if not is_for(each)]
+        return [(each, self._is_with_others(each, is_for)) for each in strays]
+
+    def _is_with_others(self, stray: StoredDelivery, is_for: Callable[[StoredDelivery], bool]) -> bool:
+        sql = "SELECT DISTINCT admin FROM delivery WHERE conversation = ? AND seq = ?"
+        admins = [admin for (admin,) in self._all(sql, stray.conversation, stray.seq)]
+        return rows.ROOM in admins or any(is_for(replace(stray, admin=admin)) for admin in admins)
+
+    def unacknowledged(self) -> list[tuple[str, int, bytes, bytes | None]]:
+        """(stanza id, minute of its last attempt, recipient, conversation), oldest first."""
+        return self._all(
+            "SELECT stanza_id, sent_minute, admin, conversation FROM delivery WHERE state = 'sent' ORDER BY n"
+        )
+
+    def stanza_archived_as(self, conversation: bytes, archived_as: str) -> str | None:
+        """Which stanza of ours a room's archive knows under that id."""
+        sql = "SELECT stanza_id FROM delivery WHERE conversation = ? AND archived_as = ?"
+        row = self._one(sql, conversation, archived_as)
+        return row[0] if row else None
+
+    def oldest_backlog(self) -> int | None:
+        """In which minute the oldest delivery became due that the XMPP server has not acknowledged yet."""
+        row = self._one("SELECT made_minute FROM delivery WHERE state IN ('due', 'sent') ORDER BY n LIMIT 1")
+        return row[0] if row else None
+
+    def canned(self) -> list[tuple[str, bytes]]:
+        return self._all("SELECT name, sealed FROM canned ORDER BY name")
+
+    def omemo(self) -> list[tuple[bytes, bytes]]:
+        return self._all("SELECT name, sealed FROM omemo")
 
     def backlog(self) -> int:
         """How many deliveries the XMPP server has not acknowledged yet."""
@@ -142,9 +210,4 @@ class Reads:
             raise StoreError("The disk did not give it.") from None
 
     def _deliveries(self, where: str, *values: object) -> list[StoredDelivery]:
-        sql = (
-            "SELECT d.stanza_id, d.admin, d.kind, coalesce(c.alias, ''), coalesce(c.site, ''), d.conversation,"  # noqa: S608
-            " d.seq, d.made_minute, d.sealed"
-            f" FROM delivery d LEFT JOIN conversation c ON c.id = d.conversation WHERE {where}"
-        )
-        return [StoredDelivery(row[0], row[1], DeliveryKind(row[2]), *row[3:]) for row in self._all(sql, *values)]
+        return [rows.as_delivery(row) for row in self._all(f"{rows.DELIVERY} WHERE {where}", *values)]

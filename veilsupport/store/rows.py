@@ -7,21 +7,48 @@ from dataclasses import replace
 from typing import Any, Final
 
 from veilsupport.errors import Duplicate, NotFound
-from veilsupport.model import Author, Conversation, DeliveryKind, Progress, Standing
-from veilsupport.store.values import Kept, Moved, NewDelivery, NewMessage, NewSession, NewVisitor, StoredMessage, Taken
+from veilsupport.model import Author, Conversation, DeliveryKind, MessageState, Progress, Standing
+from veilsupport.store.values import (
+    Kept,
+    Moved,
+    NewDelivery,
+    NewMessage,
+    NewSession,
+    NewVisitor,
+    StoredDelivery,
+    StoredMessage,
+    Taken,
+)
 from veilsupport.store.writer import Db
 
-CONVERSATION: Final = "c.id, c.alias, c.standing, c.last_seq, c.last_minute, c.site, c.read_seq"
+ROOM: Final = b"\x01" * 32  # recipient of what goes to a conversation's room, or to the staff room
+NOBODY: Final = b"\0" * 32  # recipient of what is due while nobody is configured to get it
+MESSAGE: Final = "seq, author, progress, minute, sealed, state"
+CONVERSATION: Final = (
+    "c.id, c.alias, c.standing, c.last_seq, c.last_minute, c.site, c.read_seq, c.owner, c.waiting_minute"
+)
+DELIVERY: Final = (
+    "SELECT d.stanza_id, d.admin, d.kind, coalesce(c.alias, ''), coalesce(c.site, ''), d.conversation, d.seq, d.sealed"
+    " FROM delivery d LEFT JOIN conversation c ON c.id = d.conversation"
+)
+TO_ROOMS: Final = (
+    f"{DELIVERY} WHERE d.admin = ?1 AND d.state IN ('due', 'sent') AND d.kind <> 'destroy'"
+    " AND (?2 IS NULL OR d.conversation = ?2) ORDER BY d.n"
+)
 _RANK: Final = "CASE state WHEN 'acked' THEN 1 WHEN 'arrived' THEN 2 WHEN 'read' THEN 3 ELSE 0 END"
 _STATE_OF: Final = {Progress.HANDED_OVER: "acked", Progress.ON_DEVICE: "arrived", Progress.READ: "read"}
 
 
 def as_conversation(row: Any) -> Conversation:
-    return Conversation(row[0], row[1], Standing(row[2]), *row[3:7])
+    return Conversation(row[0], row[1], Standing(row[2]), *row[3:9])
 
 
 def as_message(row: Any) -> StoredMessage:
-    return StoredMessage(row[0], Author(row[1]), Progress(row[2]), row[3], row[4])
+    return StoredMessage(row[0], Author(row[1]), Progress(row[2]), row[3], row[4], MessageState(row[5]))
+
+
+def as_delivery(row: Any) -> StoredDelivery:
+    return StoredDelivery(row[0], row[1], DeliveryKind(row[2]), *row[3:])
 
 
 def conversation(db: Db, visitor: bytes) -> Conversation | None:
@@ -51,17 +78,18 @@ def insert_session(db: Db, session: NewSession, visitor: bytes, minute: int) -> 
 
 
 def insert_delivery(db: Db, new: NewDelivery, conversation: bytes | None, seq: int | None, minute: int) -> None:
+    place = None if new.apart else conversation
     db.execute(
         "INSERT INTO delivery (stanza_id, admin, kind, conversation, seq, state,"
-        " made_minute, due_minute, refusals, sealed) VALUES (?, ?, ?, ?, ?, 'due', ?, 0, 0, ?)",
-        (new.stanza_id, new.admin, new.kind, conversation, seq, minute, new.sealed),
+        " made_minute, due_minute, refusals, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?)",
+        (new.stanza_id, new.admin, new.kind, place, seq, "held" if new.held else "due", minute, new.sealed),
     )
 
 
-def insert_notices(db: Db, notices: Iterable[NewDelivery], minute: int) -> None:
-    """Deliveries that belong to no conversation."""
+def insert_notices(db: Db, notices: Iterable[NewDelivery], minute: int, conversation: bytes | None = None) -> None:
+    """Deliveries that carry no message; without a conversation, that belong to none."""
     for delivery in notices:
-        insert_delivery(db, delivery, None, None, minute)
+        insert_delivery(db, delivery, conversation, None, minute)
 
 
 def take(db: Db, taken: Taken | None, minute: int) -> None:
@@ -88,24 +116,46 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
         db.execute("INSERT INTO posted VALUES (?, ?, ?)", (visitor, new.once, before.last_seq + 1))
     seq = before.last_seq + 1
     standing = Standing.OPEN if before.standing is Standing.CLOSED else before.standing
-    db.execute(
-        "UPDATE conversation SET last_seq = ?, last_minute = ?, standing = ? WHERE id = ?",
-        (seq, minute, standing, visitor),
+    waiting = _waiting(before, new.author, minute)
+    claimed = before.owner is None and new.claimed_by is not None
+    after = replace(
+        before,
+        standing=standing,
+        last_seq=seq,
+        last_minute=minute,
+        owner=before.owner or new.claimed_by,
+        waiting_minute=waiting,
     )
-    row = (visitor, seq, new.author, Progress.KEPT, minute, new.seal(seq))
-    db.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", row)
-    for delivery in new.deliveries:
+    db.execute(
+        "UPDATE conversation SET last_seq = ?, last_minute = ?, standing = ?, owner = ?, waiting_minute = ?"
+        " WHERE id = ?",
+        (seq, minute, standing, after.owner, waiting, visitor),
+    )
+    row = (visitor, seq, new.author, Progress.KEPT, minute, new.seal(seq), MessageState.SAID)
+    db.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    db.executemany("INSERT OR IGNORE INTO handle VALUES (?, ?, ?)", [(key, visitor, seq) for key in new.handles])
+    for delivery in [*new.deliveries, *(new.if_claimed if claimed else ())]:
         insert_delivery(db, delivery, visitor, seq if delivery.kind is DeliveryKind.MESSAGE else None, minute)
-    after = replace(before, standing=standing, last_seq=seq, last_minute=minute)
-    return Kept(after, seq, reopened=standing is not before.standing)
+    return Kept(after, seq, reopened=standing is not before.standing, claimed=claimed)
+
+
+def _waiting(before: Conversation, author: Author, minute: int) -> int | None:
+    """Since when the visitor waits, after another message of that author."""
+    match author:
+        case Author.VISITOR:
+            return minute if before.waiting_minute is None else before.waiting_minute
+        case Author.ADMIN:
+            return None
+        case Author.DESK:  # what the appliance says by itself is no answer
+            return before.waiting_minute
 
 
 def _new_conversation(db: Db, visitor: bytes, site: str, minute: int, aliases: Iterable[str]) -> Conversation:
     if not db.execute("SELECT 1 FROM visitor WHERE id = ?", (visitor,)).fetchone():
         raise NotFound("That visitor is gone.")
     for alias in aliases:
-        values = (visitor, alias, Standing.OPEN, 0, minute, site, 0)
-        if db.execute("INSERT OR IGNORE INTO conversation VALUES (?, ?, ?, ?, ?, ?, ?)", values).rowcount:
+        values = (visitor, alias, Standing.OPEN, 0, minute, site, 0, None, None)
+        if db.execute("INSERT OR IGNORE INTO conversation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values).rowcount:
             return Conversation(visitor, alias, Standing.OPEN, 0, minute, site)
     raise NotFound("No alias is free.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from veilsupport.model import Author, Conversation, DeliveryKind, Progress
+from veilsupport.model import Author, Conversation, DeliveryKind, MessageState, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +37,25 @@ class NewDelivery:
     admin: bytes
     kind: DeliveryKind
     sealed: bytes
+    held: bool = False  # until somebody asks for it
+    apart: bool = False  # for the staff room: belongs to no conversation, though it is queued with one's message
 
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """`seal` is called inside the transaction with the sequence number, because the body is bound to it."""
+    """`seal` is called inside the transaction with the sequence number, because the body is bound to it.
+
+    `claimed_by`: whose the conversation becomes, if it is nobody's; `if_claimed` are due in that case only.
+    """
 
     author: Author
     seal: Callable[[int], bytes]
     deliveries: Sequence[NewDelivery]  # kind MESSAGE: they carry this message; others only belong to its conversation
     once: bytes | None = None
     site: str = ""  # of the conversation, if this message makes it
+    claimed_by: bytes | None = None
+    if_claimed: Sequence[NewDelivery] = ()
+    handles: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,7 @@ class Kept:
     seq: int
     reopened: bool = False
     again: bool = False
+    claimed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,16 @@ class StoredMessage:
     progress: Progress
     minute: int
     sealed: bytes
+    state: MessageState
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """The message that a handle names, and what is needed to seal it anew."""
+
+    conversation: Conversation
+    public_key: bytes
+    message: StoredMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +122,6 @@ class StoredDelivery:
     site: str
     conversation: bytes | None
     seq: int | None
-    made_minute: int
     sealed: bytes
 
 

@@ -1,0 +1,75 @@
+"""What an admin reads of the desk as a whole: which conversations wait, who is there, how things stand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from veilsupport.desk.attendance import Attendances
+from veilsupport.desk.core import minute_of
+from veilsupport.model import Admin, Conversation, Role, Standing
+
+LIST_MAX: Final = 30  # conversations in one answer to !list: a phone's screen or two
+_LOOKED_AT: Final = 1000
+
+
+class Overview(Attendances):
+    """Answers in words; nothing is changed here."""
+
+    def listing(self, admin: Admin, *, now: float) -> str:
+        """Open conversations of that admin's sites: those that wait first, the longest on top."""
+        waiting = self.store.waiting(limit=_LOOKED_AT)
+        others = [each for each in self.store.conversations(Standing.OPEN, limit=_LOOKED_AT) if not _waits(each)]
+        theirs = [each for each in (*waiting, *others) if admin.role_at(each.site) >= Role.READS]
+        lines = [self._line(each, minute_of(now)) for each in theirs[:LIST_MAX]]
+        if len(theirs) > LIST_MAX:
+            lines.append(f"… and {len(theirs) - LIST_MAX} more.")
+        return "\n".join(lines) or "No conversation is open."
+
+    def who(self) -> str:
+        """Each admin by public name: whether they are there, and how many open conversations are theirs."""
+        owned = Counter(each.owner for each in self.store.conversations(Standing.OPEN, limit=_LOOKED_AT))
+        lines = [f"{each.name}: {self._whereabouts(each)}, {owned[self.admin_id(each)]} open" for each in self.admins]
+        return "\n".join(lines) or "Nobody is set up to answer."
+
+    def standing(self) -> str:
+        """The other parts' lines, and counts."""
+        counts = [
+            f"Conversations open: {self.store.count_conversations(Standing.OPEN)}",
+            f"Waiting for an answer: {len(self.store.waiting(limit=_LOOKED_AT))}",
+            f"Waiting to be delivered: {self.store.backlog()}",
+            f"Pages open: {len(self.listeners)}",
+        ]
+        return "\n".join([*self.status(), *counts])
+
+    # ---- within ----------------------------------------------------------------------------------------------
+
+    def _whereabouts(self, admin: Admin) -> str:
+        if self.is_away(admin):
+            return "away"
+        if self._there is None:
+            return "not to be seen from here"
+        return "there" if self.is_seen(admin) else "not there"
+
+    def _line(self, conversation: Conversation, minute: int) -> str:
+        """`heron-42 (shop), Bert: waits 12 min`"""
+        site = f" ({conversation.site})" if conversation.site else ""
+        owner = self.name_of(conversation.owner)
+        whose = f", {owner}" if owner else ""
+        since = conversation.waiting_minute
+        if since is not None:
+            return f"{conversation.alias}{site}{whose}: waits {_span(minute - since)}"
+        return f"{conversation.alias}{site}{whose}: quiet for {_span(minute - conversation.last_minute)}"
+
+
+def _waits(conversation: Conversation) -> bool:
+    return conversation.waiting_minute is not None
+
+
+def _span(minutes: int) -> str:
+    """How long, as one says it."""
+    if minutes < 60:
+        return f"{max(minutes, 0)} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h"
+    return f"{minutes // (24 * 60)} days"

@@ -1,0 +1,168 @@
+"""What is due to the admins, and how far it has come: the writing half of the outbox's table."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, TypeVar
+
+from veilsupport.errors import NotFound
+from veilsupport.model import DeliveryKind, Progress
+from veilsupport.store import rows
+from veilsupport.store.rows import ROOM
+from veilsupport.store.values import Moved, NewDelivery, StoredDelivery, Taken
+from veilsupport.store.writer import SCRUB_SOON, Db
+
+T = TypeVar("T")
+
+REFUSAL_PAUSE_MINUTES: Final = (1, 2, 4, 8, 16, 32, 60)
+
+
+class Deliveries:
+    """Each method is one transaction."""
+
+    @abstractmethod
+    async def _write(self, work: Callable[[Db], T], *, scrub_within: float | None = None) -> T:
+        """Run it in the group commit."""
+
+    async def queue(
+        self,
+        notices: Sequence[NewDelivery],
+        *,
+        minute: int,
+        conversation: bytes | None = None,
+        taken: Taken | None = None,
+    ) -> None:
+        """Deliveries that carry no message; or nothing but the fact that `taken` was taken.
+
+        NotFound: the conversation that they belong to is gone.
+        """
+
+        def work(db: Db) -> None:
+            rows.take(db, taken, minute)
+            if conversation and not db.execute("SELECT 1 FROM conversation WHERE id = ?", (conversation,)).fetchone():
+                raise NotFound("That conversation is gone.")
+            rows.insert_notices(db, notices, minute, conversation)
+
+        await self._write(work)
+
+    async def release(self, conversation: bytes, admin: bytes, *, minute: int, taken: Taken | None = None) -> int:
+        """What was held for that admin is due now; how many."""
+
+        def work(db: Db) -> int:
+            rows.take(db, taken, minute)
+            sql = "UPDATE delivery SET state = 'due' WHERE conversation = ? AND admin = ? AND state = 'held'"
+            return db.execute(sql, (conversation, admin)).rowcount
+
+        return await self._write(work)
+
+    async def mark_sent(self, stanza_ids: Collection[str], *, minute: int) -> set[str]:
+        """Those of them that are still due: the others were burned, or arrived after all."""
+
+        def work(db: Db) -> set[str]:
+            sql = (
+                "UPDATE delivery SET state = 'sent', sent_minute = ?,"
+                " sent_n = (SELECT coalesce(max(sent_n), 0) + 1 FROM delivery) WHERE stanza_id = ? AND state = 'due'"
+            )
+            return {stanza_id for stanza_id in stanza_ids if db.execute(sql, (minute, stanza_id)).rowcount}
+
+        return await self._write(work)
+
+    async def mark_acked(self, stanza_ids: Collection[str]) -> list[Moved]:
+        """The server has them: their sealed bodies go, and so do whole notices and retractions."""
+
+        def work(db: Db) -> list[Moved]:
+            return rows.advance(db, rows.to_advance(db, stanza_ids), Progress.HANDED_OVER)
+
+        return await self._write(work, scrub_within=SCRUB_SOON)
+
+    async def mark_archived(self, stanza_id: str, archived_as: str) -> list[Moved]:
+        """The room has it, under that id of its archive; otherwise as `mark_acked`."""
+
+        def work(db: Db) -> list[Moved]:
+            db.execute("UPDATE delivery SET archived_as = ? WHERE stanza_id = ?", (archived_as, stanza_id))
+            return rows.advance(db, rows.to_advance(db, [stanza_id]), Progress.HANDED_OVER)
+
+        return await self._write(work, scrub_within=SCRUB_SOON)
+
+    async def mark_arrived(self, stanza_id: str, admin: bytes) -> list[Moved]:
+        def work(db: Db) -> list[Moved]:
+            return rows.advance(db, rows.to_advance(db, [stanza_id], admin), Progress.ON_DEVICE)
+
+        return await self._write(work, scrub_within=SCRUB_SOON)
+
+    async def mark_read(self, stanza_id: str, admin: bytes, *, apart: bool = False) -> list[Moved]:
+        """That one and all that the same admin, or the same room, got before it (XEP-0333 §5).
+
+        `apart`: of the same conversation only, for the admin as well.
+        """
+
+        def work(db: Db) -> list[Moved]:
+            found = rows.to_advance(db, [stanza_id], admin)
+            if not found:
+                return []
+            sql = (
+                "SELECT n, conversation, seq FROM delivery WHERE admin = ?1 AND state IN ('acked', 'arrived')"
+                " AND sent_n < (SELECT sent_n FROM delivery WHERE n = ?2) AND (NOT ?3 OR conversation = ?4)"
+                " ORDER BY n"
+            )
+            earlier = db.execute(sql, (admin, found[0][0], apart or admin == ROOM, found[0][1])).fetchall()
+            return rows.advance(db, [*earlier, *found], Progress.READ)
+
+        return await self._write(work, scrub_within=SCRUB_SOON)
+
+    async def mark_refused(self, stanza_id: str, *, minute: int) -> None:
+        """Due again after a pause that grows with each refusal. Without effect once its body is erased."""
+
+        def work(db: Db) -> None:
+            sql = "SELECT refusals FROM delivery WHERE stanza_id = ? AND sealed IS NOT NULL"
+            row = db.execute(sql, (stanza_id,)).fetchone()
+            if row:
+                pause = REFUSAL_PAUSE_MINUTES[min(row[0], len(REFUSAL_PAUSE_MINUTES) - 1)]
+                sql = "UPDATE delivery SET state = 'due', due_minute = ?, refusals = refusals + 1 WHERE stanza_id = ?"
+                db.execute(sql, (minute + pause, stanza_id))
+
+        await self._write(work)
+
+    async def requeue(self, stanza_ids: Collection[str]) -> int:
+        """Those of them that were sent and not acknowledged are due again; how many."""
+
+        def work(db: Db) -> int:
+            sql = "UPDATE delivery SET state = 'due' WHERE stanza_id = ? AND state = 'sent'"
+            return sum(db.execute(sql, (stanza_id,)).rowcount for stanza_id in stanza_ids)
+
+        return await self._write(work)
+
+    async def empty_rooms(
+        self,
+        conversation: bytes | None,
+        place: Callable[[StoredDelivery], Sequence[NewDelivery]],
+        *,
+        minute: int,
+    ) -> None:
+        """What `to_rooms` tells goes where `place` says, which is called inside the transaction.
+
+        What was queued just before goes along with it, and what was burned or taken just before does not.
+        """
+
+        def work(db: Db) -> None:
+            for row in db.execute(rows.TO_ROOMS, (ROOM, conversation)).fetchall():
+                stored = rows.as_delivery(row)
+                db.execute("DELETE FROM delivery WHERE stanza_id = ?", (stored.stanza_id,))
+                for delivery in place(stored):
+                    rows.insert_delivery(db, delivery, stored.conversation, stored.seq, minute)
+
+        await self._write(work, scrub_within=SCRUB_SOON)
+
+    async def replace_deliveries(
+        self, gone: Collection[str], made: Sequence[tuple[NewDelivery, bytes | None, int | None]], *, minute: int
+    ) -> None:
+        """Put (delivery, conversation, sequence number) each in the place of those that are gone."""
+
+        def work(db: Db) -> None:
+            db.executemany("DELETE FROM delivery WHERE stanza_id = ?", [(stanza_id,) for stanza_id in gone])
+            for delivery, conversation, seq in made:
+                carried = seq if delivery.kind is DeliveryKind.MESSAGE else None
+                rows.insert_delivery(db, delivery, conversation, carried, minute)
+
+        await self._write(work, scrub_within=SCRUB_SOON)
