@@ -68,7 +68,10 @@ async def try_out(server: Prosody, data: Path, password: str) -> int:
             flush=True,
         )
         async with asyncio.TaskGroup() as jobs:
-            tasks = [jobs.create_task(job) for job in (show(phone), pass_on(phone, over), watch(running, over))]
+            tasks = [
+                jobs.create_task(job)
+                for job in (show(phone), show_rooms(phone), pass_on(phone, over), watch(running, over))
+            ]
             await over.wait()
             for task in tasks:
                 task.cancel()
@@ -132,6 +135,21 @@ async def show(phone: Phone) -> None:
     async for got in phone.stream():
         phone.look_at(got)
         print(f"  {got.body}" if got.body else "  (a message was withdrawn)", flush=True)
+
+
+async def show_rooms(phone: Phone) -> None:
+    """What is said in the rooms, by others than the admin."""
+    shown: dict[str, int] = {}
+    while True:
+        await phone.when(
+            lambda: any(len(lines) > shown.get(room, 0) for room, lines in phone.room_inbox.items()), seconds=10**6
+        )
+        for room, lines in phone.room_inbox.items():
+            for got in lines[shown.get(room, 0) :]:
+                if got.body and got.nick != phone.nick:
+                    phone.room_look_at(room, got.stanza_id)
+                    print(f"  [{got.nick}] {got.body}", flush=True)
+            shown[room] = len(lines)
 
 
 async def pass_on(phone: Phone, over: asyncio.Event) -> None:

@@ -17,6 +17,9 @@ WHOLE = """
 [desk]
 name = "Night line"
 greeting = "Hello."
+hours = "mon-fri 9-17:30, sat 10-12 Europe/Berlin"
+away = "Back soon."
+typing = false
 
 [xmpp]
 jid = "Desk@Chat.example"
@@ -24,10 +27,23 @@ host = "chatxyz.onion"
 port = 5223
 tls = "direct"
 certificate = "any"
+form = "direct"
+archive = false
+strict_devices = true
 
 [[admin]]
 jid = "ada@chat.example"
 name = "Ada"
+role = "answers"
+roles = { shop = "leads", "" = "reads" }
+omemo = "require"
+notify_only = true
+
+[[site]]
+name = "shop"
+title = "The Shop"
+hours = "always"
+typing = true
 
 [tor]
 executable = "/usr/bin/tor"
@@ -35,7 +51,19 @@ lines = ["UseBridges 1"]
 
 [web]
 port = 8081
+
+[xmpp_onion]
+port = 5222
+
+[[xmpp_onion.client]]
+name = "ada"
+key = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBQ"
 """
+
+
+ADMIN = '[[admin]]\njid = "a@b"\nname = "A"\n'
+SHOP = '[[site]]\nname = "shop"\ntitle = "The Shop"\n'
+CLIENT = f'[[xmpp_onion.client]]\nname = "ada"\nkey = "{"B" * 51}Q"\n'
 
 
 def problems(text: str) -> list[str]:
@@ -51,6 +79,14 @@ def test_a_whole_file_is_read() -> None:
     assert read.xmpp is not None
     assert (read.xmpp.jid, read.xmpp.address, read.xmpp.port) == ("desk@chat.example", "chatxyz.onion", 5223)
     assert (read.admin[0].name, read.tor.lines, read.web.port) == ("Ada", ("UseBridges 1",), 8081)
+
+
+def test_who_may_do_what_is_read_and_has_plain_defaults() -> None:
+    ada = config.parse(WHOLE).admin[0]
+    assert (ada.role, ada.roles) == ("answers", {"shop": "leads", "": "reads"})
+    assert (ada.omemo, ada.notify_only) == ("require", True)
+    someone = config.parse(ADMIN).admin[0]
+    assert (someone.role, someone.roles, someone.omemo, someone.notify_only) == ("leads", {}, "prefer", False)
 
 
 def test_no_file_means_all_defaults(tmp_path: Path) -> None:
@@ -83,6 +119,22 @@ def test_everything_wrong_is_named_at_once_with_a_hint() -> None:
         ('[[admin]]\njid = "a@b"\nname = "A"\n[[admin]]\njid = "c@d"\nname = "A"', "name of their own"),
         ('[tor]\nlines = ["a\\nb"]', "one torrc line"),
         ('[[admin]]\njid = "a@b/phone"\nname = "A"', "without a resource"),
+        ('[desk]\nhours = "mo 9-17"', "The days are mon tue"),
+        ('[desk]\nhours = "9-17 Europe/Berln"', "Did you mean Europe/Berlin?"),
+        ('[[site]]\nname = "shop"\ntitle = "S"\nhours = "9"', "site.1.hours"),
+        (f'[desk]\naway = "{"x" * 501}"', "at most 500"),
+        (f'{ADMIN}role = "boss"', "'leads', 'answers', 'reads' or 'none'"),
+        (f'{ADMIN}roles = {{ shop = "boss" }}\n{SHOP}', "admin.1.roles.shop"),
+        (f'{ADMIN}roles = {{ shp = "reads" }}\n{SHOP}', "Did you mean shop?"),
+        (f'{ADMIN}roles = {{ zebra = "reads" }}', "veilsupport site list"),
+        (f'{ADMIN}omemo = "on"', "'prefer', 'require' or 'off'"),
+        ('[xmpp]\njid = "a@b.example"\nform = "room"', "'rooms' or 'direct'"),
+        ("[xmpp_onion]", "xmpp_onion.port"),
+        (f"[xmpp_onion]\nport = 5222\n{CLIENT}{CLIENT}", "name of its own"),
+        (f"[xmpp_onion]\nport = 5222\n{CLIENT.replace('ada', '../ada')}", "1 to 32"),
+        (f"[xmpp_onion]\nport = 5222\n{CLIENT.replace('Q', '1')}", "onion client add"),
+        (f"[xmpp_onion]\nport = 5222\n{CLIENT.replace('Q', '')}", "onion client add"),
+        (f"[xmpp_onion]\nport = 5222\n{CLIENT.replace('B', 'A').replace('Q', 'A')}", "onion client add"),
     ],
 )
 def test_each_mistake_has_its_words(text: str, part: str) -> None:

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 import pytest
 
-from tests.desks import ADA, BERT, NOON, desk_in, hand_over, start
+from tests.desks import ADA, BERT, NOON, admin_of, desk_in, hand_over, start
 from veilsupport import commands
 from veilsupport.commands import Command
 from veilsupport.desk import Desk
@@ -42,15 +42,19 @@ class Chat:
         sent = await hand_over(self.desk)
         for delivery in sent:
             if delivery.kind is DeliveryKind.MESSAGE:
-                self.direct.spoke(delivery.admin, delivery.alias)
+                self.direct.spoke(admin_of(delivery), delivery.alias)
         self.heard += [each.body for each in sent if each.kind is DeliveryKind.NOTICE and each.admin == ADA]
         return [each for each in sent if each.kind is DeliveryKind.MESSAGE]
 
     async def says(self, text: str, *extra: Element, by: Admin = ADA, key: str = "") -> list[str]:
         """What Ada is told about it."""
+        return await self.hears(message(text, *extra, sender=by.address.reveal()), by=by, key=key)
+
+    async def hears(self, stanza: Element, *, by: Admin = ADA, key: str = "") -> list[str]:
         self.heard.clear()
-        reading = stanzas.read(message(text, *extra, sender=by.address.reveal()), own=OWN)
-        await self.direct.take(by, reading, Intake(key or f"key-{next(_ids)}"))
+        reading = stanzas.read(stanza, own=OWN)
+        handles = (direct.handle_of(by, reading.id),)
+        await self.direct.take(by, reading, Intake(key or f"key-{next(_ids)}", handles=handles))
         await self.ring()
         return list(self.heard)
 
@@ -133,6 +137,33 @@ def test_command_in_a_reply_is_about_that_conversation(tell: Tell) -> None:
         _, ring = await chat.visitor("I am one")
         assert await chat.says("!close", *reply(ring.stanza_id)) == [f"{ring.alias} is closed."]
         assert await chat.says("!list", *reply(ring.stanza_id)) == ["No conversation is open."]
+
+    tell(story)
+
+
+def test_words_after_a_command_go_with_it(tell: Tell) -> None:
+    async def story(chat: Chat) -> None:
+        _, ring1 = await chat.visitor("I am one")
+        two, ring2 = await chat.visitor("I am two")
+        assert "others have your note" in (await chat.says("!note wrote before", *reply(ring1.stanza_id)))[0]
+        assert "others have your note" in (await chat.says(f"> {stanzas.shown(ring2)}\n!note wrote before"))[0]
+        assert "Which conversation?" in (await chat.says("!note wrote before"))[0]
+        assert await chat.says("!note otter-7 wrote before", *reply(ring1.stanza_id)) == [direct.CONFLICT]
+        assert chat.answers(two) == []
+
+    tell(story)
+
+
+def test_what_is_said_by_command_addresses_too(tell: Tell) -> None:
+    async def story(chat: Chat) -> None:
+        one, ring1 = await chat.visitor("I am one")
+        two, ring2 = await chat.visitor("I am two")
+        await chat.says(f"@{ring1.alias} hello")
+        assert await chat.says(f"!say {ring2.alias} and you") == [f"Sent to {ring2.alias}."]
+        assert await chat.says("still you") == [f"→ {ring2.alias}"]
+        await chat.says(f"!note {ring1.alias} wrote before")  # a note speaks to nobody
+        assert await chat.says("and still") == [f"→ {ring2.alias}"]
+        assert (chat.answers(one), chat.answers(two)) == (["hello"], ["and you", "still you", "and still"])
 
     tell(story)
 
@@ -313,7 +344,6 @@ def _link(url: str) -> Element:
         ("", [_encrypted()], direct.ENCRYPTED),
         ("This message is encrypted", [Element("{jabber:x:encrypted}x")], direct.ENCRYPTED),
         ("?OTR:AAMC", [], direct.ENCRYPTED),
-        ("better words", [Element("{urn:xmpp:message-correct:0}replace", id="x")], direct.CORRECTION),
         ("aesgcm://files.example/a.jpg#00", [], direct.FILE),
         ("https://files.example/a.jpg", [_link("https://files.example/a.jpg")], direct.FILE),
         ("photo", [Element("{urn:xmpp:sfs:0}file-sharing")], direct.FILE),
@@ -324,6 +354,39 @@ def test_what_cannot_be_passed_on_is_answered(tell: Tell, text: str, extra: list
         one, _ = await chat.visitor("I am one")
         assert await chat.says(text, *extra) == [told]
         assert chat.answers(one) == []
+
+    tell(story)
+
+
+def corrects(id: str) -> Element:
+    return Element("{urn:xmpp:message-correct:0}replace", id=id)
+
+
+def test_correction_of_an_answer_changes_it(tell: Tell) -> None:
+    async def story(chat: Chat) -> None:
+        one, ring = await chat.visitor("I am one")
+        _, other = await chat.visitor("I am two")
+        first = message(f"@{ring.alias} at fvie")
+        await chat.hears(first)
+        assert await chat.says(f"@{ring.alias} at five", corrects(first.get("id", ""))) == []
+        assert chat.answers(one) == ["at five"]
+        for wrong in (f"@{other.alias} at five", "!close"):
+            assert await chat.says(wrong, corrects(first.get("id", ""))) == [direct.CONFLICT]
+        assert chat.answers(one) == ["at five"]
+
+    tell(story)
+
+
+def test_correction_by_somebody_else_or_of_a_command_is_a_new_line(tell: Tell) -> None:
+    async def story(chat: Chat) -> None:
+        one, ring = await chat.visitor("I am one")
+        first = message(f"@{ring.alias} at five")
+        await chat.hears(first)
+        await chat.says("at six", corrects(first.get("id", "")), by=BERT)
+        assert chat.answers(one) == ["at five", "at six"]
+        wrong = message(f"!clsoe {ring.alias}")
+        await chat.hears(wrong)
+        assert await chat.says(f"!close {ring.alias}", corrects(wrong.get("id", ""))) == [f"{ring.alias} is closed."]
 
     tell(story)
 
@@ -348,18 +411,18 @@ def test_link_in_a_sentence_is_no_file(tell: Tell) -> None:
 
 
 def delivery(kind: DeliveryKind, body: str, alias: str = "heron-42") -> Delivery:
-    return Delivery("stanza", Admin("Ada", Private("ada@chat.example")), kind, alias, body, 0)
+    return Delivery("stanza", Admin("Ada", Private("ada@chat.example")), kind, None, alias, body)
 
 
 def test_message_asks_for_receipt_and_marker_and_carries_its_alias() -> None:
-    written = stanzas.write(delivery(DeliveryKind.MESSAGE, "hello"))
+    written = stanzas.write(delivery(DeliveryKind.MESSAGE, "hello"), "ada@chat.example")
     assert written.findtext("{jabber:client}body") == commands.tag("heron-42", "hello")
     assert (written.get("to"), written.get("type"), written.get("id")) == ("ada@chat.example", "chat", "stanza")
     assert {child.tag.split("}")[1] for child in written} == {"body", "origin-id", "request", "markable"}
 
 
 def test_retraction_has_no_body_and_is_kept_for_absent_devices() -> None:
-    written = stanzas.write(delivery(DeliveryKind.RETRACT, "earlier", alias=""))
+    written = stanzas.write(delivery(DeliveryKind.RETRACT, "earlier", alias=""), "ada@chat.example")
     retract = written.find("{urn:xmpp:message-retract:1}retract")
     assert retract is not None
     assert retract.get("id") == "earlier"
@@ -373,7 +436,8 @@ def test_notice_shows_its_conversation_but_an_echo_only_once() -> None:
 
 
 def test_what_xml_cannot_carry_never_reaches_the_line() -> None:
-    written = stanzas.write(delivery(DeliveryKind.MESSAGE, "a\ufffe\uffffb\x00c\ud800d\n\te😀"))
+    words = "a\ufffe\uffffb\x00c\ud800d\n\te😀"
+    written = stanzas.write(delivery(DeliveryKind.MESSAGE, words), "ada@chat.example")
     assert written.findtext("{jabber:client}body") == "[heron-42] abcd\n\te😀"
 
 

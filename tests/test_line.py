@@ -18,7 +18,7 @@ from veilsupport.model import Private
 from veilsupport.socks import SocksProxy
 from veilsupport.xmpp import Account, Bridge, LinkState, Phase, Tls, Trust, signals
 from veilsupport.xmpp.line import Line
-from veilsupport.xmpp.signals import Signal
+from veilsupport.xmpp.signals import Heard, Signal
 
 ACCOUNT = Account(Private(OWN), Private("pw"), "127.0.0.1", tls=Tls.NONE, trust=Trust.ANY)
 
@@ -104,19 +104,63 @@ DISCO = (
 )
 
 
-def test_messages_leave_for_admins_only_and_never_as_errors() -> None:
+def test_messages_leave_for_admins_and_our_rooms_only_and_never_as_errors() -> None:
     async def story() -> None:
         out = line(lambda signal: None)
-        assert out._only_to_admins(_outward("ada@chat.example/phone", "chat")) is not None
-        assert out._only_to_admins(_outward("ada@chat.example", "error")) is None
-        assert out._only_to_admins(_outward("mallory@evil.example", "chat")) is None
+        out._rooms.add(ROOM)
+        for to, kind in (
+            ("ada@chat.example/phone", "chat"),
+            ("ada@chat.example", None),
+            (ROOM, "groupchat"),
+            (ROOM, None),
+        ):
+            assert out._only_to_ours(_outward(to, kind)) is not None
+        for to, kind in (
+            ("ada@chat.example", "error"),
+            ("ada@chat.example", "groupchat"),
+            ("mallory@evil.example", "chat"),
+            ("other@rooms.chat.example", "groupchat"),
+            (f"{ROOM}/Ada", "chat"),
+            (ROOM, "error"),
+        ):
+            assert out._only_to_ours(_outward(to, kind)) is None
         out.drop()
 
     in_loop(story)
 
 
-def _outward(to: str, kind: str) -> Message:
-    return Message(None, Element("{jabber:client}message", to=to, type=kind))
+def test_a_room_is_heard_while_it_is_ours_and_says_who_spoke_at_that_moment() -> None:
+    async def story() -> None:
+        heard: list[Signal] = []
+        gate = line(heard.append)
+        said = words("hello", sender=f"{ROOM}/Ada")
+        gate.recv_stanza(Message(gate, said, recv=True))
+        assert heard == []
+        gate._rooms.add(ROOM)
+        gate.recv_stanza(Presence(gate, xml(OCCUPANT), recv=True))
+        gate.recv_stanza(Message(gate, said, recv=True))
+        gate.leave(ROOM)
+        gate.recv_stanza(Message(gate, said, recv=True))
+        [only] = heard
+        assert isinstance(only, Heard)
+        assert only.speaker == "ada@chat.example"
+        gate.drop()
+
+    in_loop(story)
+
+
+ROOM = "v-1@rooms.chat.example"
+OCCUPANT = (
+    f"<presence xmlns='jabber:client' from='{ROOM}/Ada'><x xmlns='http://jabber.org/protocol/muc#user'>"
+    "<item affiliation='member' role='participant' jid='ada@chat.example/phone'/></x></presence>"
+)
+
+
+def _outward(to: str, kind: str | None) -> Message:
+    message = Element("{jabber:client}message", to=to)
+    if kind:
+        message.set("type", kind)
+    return Message(None, message)
 
 
 def test_what_a_handler_raises_becomes_no_stanza_and_ends_the_run(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from veilsupport.xmpp.direct import Direct
 from veilsupport.xmpp.intake import Incoming
 from veilsupport.xmpp.line import Declined, Line
 from veilsupport.xmpp.outgoing import Outgoing
+from veilsupport.xmpp.rooms import Rooms
+from veilsupport.xmpp.roomtalk import RoomTalk
+from veilsupport.xmpp.sealing import Sealing
 from veilsupport.xmpp.signals import Asked, Signal, Trouble
 
 OWN = "desk@chat.example"
@@ -74,10 +77,14 @@ class StubLine:
     def send_presence(self, **attributes: str) -> None:
         pass
 
-    async def ask(self, kind: str, payload: Element, *, timeout_seconds: float = 30) -> Element | Declined:
+    async def ask(
+        self, kind: str, payload: Element, *, to: str = "", timeout_seconds: float = 30
+    ) -> Element | Declined:
         return Declined("service-unavailable")
 
-    async def ask_archive(self, query: Element, query_id: str) -> tuple[list[Element], Element] | Declined:
+    async def ask_archive(
+        self, query: Element, query_id: str, *, of: str = ""
+    ) -> tuple[list[Element], Element] | Declined:
         if self.archive is None:
             self.up.clear()
             raise Unavailable("gone")
@@ -109,8 +116,20 @@ class Edge:
         line = cast("Line", stub)
         direct = Direct(desk, clock=lambda: NOON)
         self.outgoing = Outgoing(desk, line, spoke=direct.spoke, clock=lambda: NOON)
+        sealing = Sealing(desk, None, asyncio.Queue(), keeps_archive=True, clock=lambda: NOON)
+        talk = RoomTalk(desk, self.outgoing, sealing, own=OWN, clock=lambda: NOON)
+        self.rooms = Rooms(desk, line, self.outgoing, talk, wanted=False, language=lambda site: "", clock=lambda: NOON)
+        self.outgoing.rooms = self.rooms
         self.incoming = Incoming(
-            desk, line, self.outgoing, direct, set_up_seconds=5, on_ready=self._is_ready, clock=lambda: NOON
+            desk,
+            line,
+            self.outgoing,
+            direct,
+            self.rooms,
+            sealing,
+            set_up_seconds=5,
+            on_ready=self._is_ready,
+            clock=lambda: NOON,
         )
 
     def _is_ready(self) -> None:

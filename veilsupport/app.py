@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,19 +21,22 @@ from typing import Any, Final
 
 import veilsupport
 from veilsupport import config, crypto, log, web
-from veilsupport.config import Config, XmppSettings
+from veilsupport.alarms import Alarms, Readings
+from veilsupport.config import AdminSettings, Config, XmppSettings
 from veilsupport.crypto import ApplianceKey
 from veilsupport.desk import Desk
-from veilsupport.directory import DataDirectory
-from veilsupport.errors import SealError, SetupError
+from veilsupport.directory import ONION_KEY, DataDirectory, Onion
+from veilsupport.errors import SealError, SetupError, StoreError
 from veilsupport.limits import Limits
-from veilsupport.model import Admin, Private, Site, Standing
+from veilsupport.model import Admin, EndToEnd, Private, Role, Site, Standing
 from veilsupport.socks import SocksProxy
 from veilsupport.store import Store
-from veilsupport.tor import TorDaemon, TorSettings, TorState
+from veilsupport.tor import Client, PrivateService, TorDaemon, TorPhase, TorSettings, TorState
 from veilsupport.xmpp import Account, Bridge, LinkState, Tls, Trust
 from veilsupport.xmpp.account import is_loopback
 
+_LOOK_SECONDS: Final = 60.0
+_XMPP_PORT: Final = 5222  # which XMPP apps dial by themselves
 PASSWORD_SETTING: Final = "xmpp-password"  # noqa: S105 - the name of the setting
 
 
@@ -59,13 +63,21 @@ class Appliance:
         self._sites = sites_of(settings)
         self._stop = asyncio.Event()
         self._web_stop = asyncio.Event()
+        self._bridge_anew = asyncio.Event()  # the admins are others: the line to them has to begin anew
         self._bug: BaseException | None = None
         self._store = Store(directory.database)
-        admins = [Admin(each.name, Private(each.jid)) for each in settings.admin]
-        self._desk = Desk(self._store, key, admins, status=self._status_lines)
-        self._tor = None if port else TorDaemon(self._tor_settings(key), on_change=watch.tor)
-        account = self._account(key)
-        self._bridge = Bridge(self._desk, account, on_change=watch.link) if account else None
+        self._desk = Desk(
+            self._store,
+            key,
+            admins_of(settings),
+            sites=self._sites,
+            uses_rooms=settings.xmpp is None or settings.xmpp.form == "rooms",
+            status=self._status_lines,
+        )
+        self._alarms = Alarms()
+        self._page_lost_at: float | None = None if port else time.time()
+        self._tor = None if port else TorDaemon(self._tor_settings(key), on_change=self._tor_changed)
+        self._bridge = self._made_bridge()
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises what ended it, if it was something else."""
@@ -103,7 +115,8 @@ class Appliance:
             self._watch.page(self._port)
         tasks.create_task(self._live_behind_tor())
         if self._bridge:
-            tasks.create_task(self._bridge.run(self._stop))
+            tasks.create_task(self._live_with_admins())
+        tasks.create_task(self._look_around())
 
     async def _live_behind_tor(self) -> None:
         """tor's whole life, and then the web server's end."""
@@ -111,6 +124,51 @@ class Appliance:
             await (self._tor.run(self._stop) if self._tor else self._stop.wait())
         finally:
             self._web_stop.set()
+
+    async def _live_with_admins(self) -> None:
+        """The line to the admins, begun anew whenever they are others."""
+        while self._bridge and not self._stop.is_set():
+            self._bridge_anew.clear()
+            over = asyncio.Event()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._bridge.run(over))
+                ends = [asyncio.ensure_future(each.wait()) for each in (self._stop, self._bridge_anew)]
+                try:
+                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for end in ends:
+                        end.cancel()
+                over.set()
+            self._bridge = self._made_bridge()
+
+    async def _look_around(self) -> None:
+        """Each minute: office hours begin and end, and trouble that needs a human is told."""
+        while not self._stop.is_set():
+            now = time.time()
+            self._desk.attendance_tick(now)
+            with contextlib.suppress(StoreError):  # A full disk is told as soon as there is room for the words.
+                for words in self._alarms.news(self._readings(), now=now):
+                    await self._desk.announce(words, now=now)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._stop.wait()
+
+    def _readings(self) -> Readings:
+        return Readings(
+            page_lost_at=self._page_lost_at,
+            tor_trouble=self._tor.state.trouble if self._tor else None,
+            disk_free_bytes=shutil.disk_usage(self._directory.path).free,
+            oldest_due_at=self._desk.oldest_due_at(),
+            line_is_up=self._desk.line_is_up,
+            keeps_archive=self._bridge.state.keeps_archive if self._bridge else None,
+        )
+
+    def _tor_changed(self, state: TorState) -> None:
+        if state.phase is TorPhase.REACHABLE:
+            self._page_lost_at = None
+        elif self._page_lost_at is None:
+            self._page_lost_at = time.time()
+        self._watch.tor(state)
 
     def _end_with(self, bug: BaseException) -> None:
         """A request met a bug: let go of everything in order, then report it."""
@@ -132,11 +190,41 @@ class Appliance:
     def _tor_settings(self, key: ApplianceKey) -> TorSettings:
         return TorSettings(
             directory=self._directory.tor,
-            onion=self._directory.onion(key),
+            onion=self._directory.onion(Onion.PAGE, key),
             web_socket=self._directory.web_socket,
+            private=self._private_service(self._config, key),
             executable=self._config.tor.executable,
             torrc_lines=self._config.tor.lines,
             check_path=self._config.web.prefix + "/check",
+        )
+
+    def _private_service(self, settings: Config, key: ApplianceKey) -> PrivateService | None:
+        """The operator's own XMPP server as an onion service; None without one."""
+        wanted = settings.xmpp_onion
+        if wanted is None:
+            return None
+        directory = self._directory.onion(Onion.XMPP, key)
+        return PrivateService(
+            directory=directory,
+            address=crypto.onion_address((directory / ONION_KEY).read_bytes()),
+            onion_port=_XMPP_PORT,
+            local_port=wanted.port,
+            clients=tuple(Client(each.name, each.key) for each in wanted.client),
+        )
+
+    def _made_bridge(self) -> Bridge | None:
+        """None while there is no account."""
+        account, xmpp = self._account(self._desk.key), self._config.xmpp
+        if account is None or xmpp is None:
+            return None
+        return Bridge(
+            self._desk,
+            account,
+            on_change=self._watch.link,
+            wants_rooms=xmpp.form == "rooms",
+            keeps_archive=xmpp.archive,
+            strict_devices=xmpp.strict_devices,
+            language=lambda site: next(iter(self._desk.site(site).languages), ""),
         )
 
     def _account(self, key: ApplianceKey) -> Account | None:
@@ -163,8 +251,10 @@ class Appliance:
         """For `!status`; holds no address, because it travels to phones and archives."""
         lines = [f"Tor: {self._tor.state.summary}"] if self._tor else ["Tor: not used"]
         if self._bridge:
-            lines.append(f"XMPP: {self._bridge.state.summary}")
-        return lines
+            state = self._bridge.state
+            lines.append(f"XMPP: {state.summary}")
+            lines.append(f"Visitors: {state.form}")
+        return [*lines, *self._alarms.standing]
 
     def status(self) -> dict[str, Any]:
         """The running truth, for the operator only: it holds the onion address."""
@@ -173,24 +263,46 @@ class Appliance:
             "page": self._page(),
             "tor": asdict(self._tor.state) if self._tor else None,
             "xmpp": asdict(self._bridge.state) if self._bridge else None,
+            "trouble": list(self._alarms.standing),
             "admins": len(self._desk.admins),
             "conversations_open": self._store.count_conversations(Standing.OPEN),
             "waiting_to_be_delivered": self._store.backlog(),
             "pages_open": len(self._desk.listeners),
         }
 
-    def _told(self, line: bytes) -> dict[str, Any]:
+    async def _told(self, line: bytes) -> dict[str, Any]:
         """The answer to a line on the status socket; `error` and `hint` when it cannot be done."""
         try:
             match line.strip():
                 case b"status":
                     return self.status()
                 case b"reload":
-                    self._sites = sites_of(config.load(self._directory.path))
+                    await self._reload(config.load(self._directory.path))
                     return {"sites": sorted(self._sites)}
+                case wish if wish.startswith(b"desk "):
+                    command = str(json.loads(wish.removeprefix(b"desk ")))
+                    done, text = await self._desk.operator_commands(command, now=time.time())
+                    return {"done": done, "text": text}
         except SetupError as error:
             return {"error": error.message, "hint": error.hint}
+        except StoreError as error:
+            return {"error": error.message, "hint": "Look at the disk that holds the data directory."}
         return {"error": "The running VeilSupport does not know this.", "hint": "Restart it: it is another version."}
+
+    async def _reload(self, settings: Config) -> None:
+        """Take what can be taken without a new start. SetupError: the private onion service's key cannot be kept."""
+        self._sites = self._desk.sites = sites_of(settings)
+        self._desk.attendance_tick(time.time())
+        await self._take_admins(settings)
+        if self._tor:
+            self._tor.serve_privately(self._private_service(settings, self._desk.key))
+
+    async def _take_admins(self, settings: Config) -> None:
+        """Whoever answers from now on; the line to them begins anew, so that nobody else is let near."""
+        admins = admins_of(settings)
+        if admins != self._desk.admins:
+            await self._desk.change_admins(admins, now=time.time())
+            self._bridge_anew.set()
 
     @contextlib.asynccontextmanager
     async def _status_socket(self) -> AsyncIterator[None]:
@@ -199,7 +311,7 @@ class Appliance:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with contextlib.suppress(OSError, TimeoutError, ValueError):  # ValueError: a line without end
                 async with asyncio.timeout(5):
-                    writer.write(json.dumps(self._told(await reader.readline())).encode())
+                    writer.write(json.dumps(await self._told(await reader.readline())).encode())
                     await writer.drain()
             writer.close()
 
@@ -215,10 +327,36 @@ class Appliance:
 
 
 def sites_of(settings: Config) -> dict[str, Site]:
-    """The sites by name; "" is the desk's own page. A site without a greeting has the desk's."""
-    own = Site("", settings.desk.name, settings.desk.greeting)
+    """The sites by name; "" is the desk's own page. What is not set for a site is as the desk's."""
+    desk = settings.desk
+    own = Site(
+        "",
+        desk.name,
+        desk.greeting,
+        hours=desk.hours,
+        away=desk.away,
+        typing=desk.typing,
+        read_marks=desk.read_marks,
+    )
     named = [replace(own, **each.model_dump(exclude_defaults=True)) for each in settings.site]
     return {each.name: each for each in (own, *named)}
+
+
+def admins_of(settings: Config) -> tuple[Admin, ...]:
+    """Those who answer, and what they may do where."""
+    return tuple(_admin(each) for each in settings.admin)
+
+
+def _admin(settings: AdminSettings) -> Admin:
+    roles = tuple(sorted((site, Role[role.upper()]) for site, role in settings.roles.items()))
+    return Admin(
+        settings.name,
+        Private(settings.jid),
+        role=Role[settings.role.upper()],
+        roles=roles,
+        end_to_end=EndToEnd(settings.omemo),
+        notify_only=settings.notify_only,
+    )
 
 
 def stored_password(store: Store, key: ApplianceKey) -> Private:

@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 import click
 
 import veilsupport
-from veilsupport import app, cli_sites, config, directory, hardening, log
+from veilsupport import app, cli_desk, cli_omemo, cli_onion, cli_sites, config, directory, hardening, log
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DataDirectory
@@ -117,6 +117,19 @@ def setup(data: Path, **answers: Any) -> None:
 
 @cli.command()
 @data_directory
+def reload(data: Path) -> None:
+    """Let the running desk take changed admins, sites and hours from the settings' file."""
+    told = directory.ask(data, "reload")
+    if told is None:
+        complain(SetupError("No VeilSupport runs on this data directory.", hint="Start it with: veilsupport run"))
+        sys.exit(1)
+    if "error" in told:
+        raise SetupError(told["error"], hint=told["hint"])
+    click.echo("The running desk has taken the settings.")
+
+
+@cli.command()
+@data_directory
 @click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
 def status(data: Path, as_json: bool) -> None:
     """What the running desk says of itself. Exits 1 when it does not run."""
@@ -127,7 +140,10 @@ def status(data: Path, as_json: bool) -> None:
     click.echo(json.dumps(told, indent=2) if as_json else _in_words(told))
 
 
+cli.add_command(cli_desk.desk)
 cli.add_command(cli_sites.site)
+cli.add_command(cli_omemo.omemo)
+cli.add_command(cli_onion.onion)
 
 
 def _in_words(told: dict[str, Any]) -> str:
@@ -136,7 +152,15 @@ def _in_words(told: dict[str, Any]) -> str:
         state = told[part]
         trouble = f" ({state['trouble']})" if state and state.get("trouble") else ""
         lines.append(f"{name}: {state['summary'] if state else 'not used'}{trouble}")
+    private = (told["tor"] or {}).get("private")
+    if private:
+        lines.append(f"XMPP onion: {private['address']} ({private['summary']})")
+    if told["xmpp"] and told["xmpp"].get("form"):
+        lines.append(f"Visitors appear as: {told['xmpp']['form']}")
+    if told["xmpp"] and told["xmpp"].get("omemo"):
+        lines.append(f"OMEMO: {told['xmpp']['omemo']}")
     lines += [
+        *(f"Trouble: {words}" for words in told.get("trouble", ())),
         f"Admins: {told['admins']}",
         f"Conversations open: {told['conversations_open']}",
         f"Waiting to be delivered: {told['waiting_to_be_delivered']}",
@@ -217,7 +241,9 @@ def _with_answers(before: Config, answers: dict[str, Any]) -> Config:
     desk = {key: answers[key] for key in ("name", "greeting") if answers.get(key) is not None}
     values["desk"] |= desk
     if answers.get("admins"):
-        values["admin"] = tuple(_admin(each) for each in answers["admins"])
+        known = {each.jid: each.model_dump() for each in before.admin}  # roles and the like stay as they are
+        given = [_admin(each) for each in answers["admins"]]
+        values["admin"] = tuple(known.get(each["jid"].strip().lower(), {}) | each for each in given)
     return config.check(values)
 
 

@@ -6,6 +6,7 @@ for. The XMPP password is not here: it rests in the database, under the applianc
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import difflib
 import fcntl
@@ -19,6 +20,7 @@ from typing import Annotated, Any, Final, Literal
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from veilsupport import hours
 from veilsupport.errors import SetupError, SetupErrors
 
 FILE_NAME: Final = "veilsupport.toml"
@@ -63,6 +65,13 @@ def accent_rule(value: str) -> str:
     return value.lower()
 
 
+def onion_client_key(value: str) -> str:
+    """X25519 in base32, as tor reads it; a key that it would pass over must not look like one."""
+    if not re.fullmatch(r"[A-Z2-7]{52}", value) or not any(base64.b32decode(value + "====")):
+        raise ValueError("Let veilsupport onion client add make it.")
+    return value
+
+
 def language(value: str) -> str:
     if not re.fullmatch(r"[a-zA-Z]{2,3}(?:-[a-zA-Z0-9]{2,8})*", value):
         raise ValueError("Write a language tag such as en or pt-BR.")
@@ -77,6 +86,12 @@ def origin(value: str) -> str:
         raise ValueError("Write an origin such as https://shop.example or http://….onion, without a path.")
     default = {"http": "80", "https": "443"}[found[1]]
     return value.removesuffix(f":{default}") if found[3] == default else value
+
+
+def hours_rule(value: str) -> str:
+    """As it was written. ValueError says what is wrong with it."""
+    hours.parse(value)
+    return value
 
 
 def path_prefix(value: str) -> str:
@@ -94,9 +109,14 @@ def torrc_line(value: str) -> str:
 Jid = Annotated[str, AfterValidator(bare_jid)]
 PublicName = Annotated[str, AfterValidator(public_name)]
 SiteName = Annotated[str, AfterValidator(site_name)]
+OnionClientName = Annotated[str, AfterValidator(site_name)]  # fit for a file name, too
+OnionClientKey = Annotated[str, AfterValidator(onion_client_key)]
 Language = Annotated[str, AfterValidator(language)]
 Origin = Annotated[str, AfterValidator(origin)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+OpeningHours = Annotated[str, AfterValidator(hours_rule)]
+AwayText = Annotated[str, Field(max_length=500)]
+RoleName = Literal["leads", "answers", "reads", "none"]
 
 
 class _Section(BaseModel):
@@ -112,6 +132,13 @@ class DeskSettings(_Section):
         max_length=1000,
         description="the first sentence on the page",
     )
+    hours: OpeningHours = Field(
+        default="",
+        description="when somebody answers, such as `mon-fri 9-17:30, sat 10-12 Europe/Berlin`; empty: always",
+    )
+    away: AwayText = Field(default="", description="what visitors read while nobody does; empty: a plain sentence")
+    typing: bool = Field(default=True, description="whether visitors and admins are shown that the other is writing")
+    read_marks: bool = Field(default=True, description="whether they are shown that the other has read")
 
 
 class XmppSettings(_Section):
@@ -127,6 +154,19 @@ class XmppSettings(_Section):
     certificate: Annotated[str, AfterValidator(certificate_rule)] = Field(
         default="verify",
         description="`verify` by name, a SHA-256 fingerprint that alone is accepted, or `any` (onion addresses only)",
+    )
+    form: Literal["rooms", "direct"] = Field(
+        default="rooms",
+        description="`rooms`: one for each visitor, where the server lets us; `direct`: all in one chat",
+    )
+    archive: bool = Field(
+        default=True,
+        description="false: our lines carry XEP-0334's no-store, so that the server does not keep them; one may then"
+        " show twice after a crash, and a new device has no history",
+    )
+    strict_devices: bool = Field(
+        default=False,
+        description="true: an admin's new OMEMO device gets nothing before `!trust` (else the first use is believed)",
     )
 
     @property
@@ -147,6 +187,21 @@ class AdminSettings(_Section):
 
     jid: Jid = Field(description="account of someone who answers; one such section for each")
     name: PublicName = Field(description="the public name: all a visitor ever sees of them")
+    role: RoleName = Field(
+        default="leads",
+        description="on every site that `roles` does not name: `reads`; `answers`, who also claims and closes; `leads`,"
+        " who also assigns, blocks, burns and sets what holds for all; or `none`",
+    )
+    roles: dict[str, RoleName] = Field(
+        default={}, description='site\'s name → role there, such as `{ shop = "reads" }`; `""` is the desk\'s own page'
+    )
+    omemo: Literal["prefer", "require", "off"] = Field(
+        default="prefer",
+        description="encrypt what goes to them end to end: wherever their devices can, or else send nothing, or never",
+    )
+    notify_only: bool = Field(
+        default=False, description="true: they are told that there is a message, and get its words when they ask"
+    )
 
 
 class TorSettings(_Section):
@@ -156,6 +211,28 @@ class TorSettings(_Section):
     lines: tuple[Annotated[str, AfterValidator(torrc_line)], ...] = Field(
         default=(), description="further lines for its torrc, such as bridges"
     )
+
+
+class OnionClientSettings(_Section):
+    """Who may reach the XMPP server's onion service."""
+
+    name: OnionClientName
+    key: OnionClientKey
+
+
+class XmppOnionSettings(_Section):
+    """A second onion service on our own tor, in front of the operator's own XMPP server."""
+
+    port: Port = Field(description="your own XMPP server's port on 127.0.0.1; the section may be left out: none")
+    client: tuple[OnionClientSettings, ...] = Field(
+        default=(), description="who may reach it; `veilsupport onion client` writes these"
+    )
+
+    @model_validator(mode="after")
+    def _distinct_clients(self) -> XmppOnionSettings:
+        if len({each.name for each in self.client}) < len(self.client):
+            raise ValueError("Every client needs a name of its own.")
+        return self
 
 
 class WebSettings(_Section):
@@ -182,6 +259,10 @@ class SiteSettings(_Section):
     origins: tuple[Origin, ...] = Field(
         default=(), description="exact origins whose pages may use the API and embed the chat"
     )
+    hours: OpeningHours = Field(default="", description="when somebody answers; empty: the desk's own, or `always`")
+    away: AwayText = Field(default="", description="what visitors read while nobody does; empty: the desk's own")
+    typing: bool | None = Field(default=None, description="left out: as the desk's own")
+    read_marks: bool | None = Field(default=None, description="left out: as the desk's own")
 
 
 class Config(_Section):
@@ -191,6 +272,7 @@ class Config(_Section):
     xmpp: XmppSettings | None = None
     admin: tuple[AdminSettings, ...] = ()
     tor: TorSettings = TorSettings()
+    xmpp_onion: XmppOnionSettings | None = None
     web: WebSettings = WebSettings()
     site: tuple[SiteSettings, ...] = ()
 
@@ -201,9 +283,19 @@ class Config(_Section):
                 raise ValueError("Every admin needs a JID and a name of their own.")
         if len({each.name for each in self.site}) < len(self.site):
             raise ValueError("Every site needs a name of its own.")
+        _check_roles(self.admin, self.site)
         if self.xmpp and self.xmpp.jid in {each.jid for each in self.admin}:
             raise ValueError("The desk's own account cannot be an admin too; give it an account of its own.")
         return self
+
+
+def _check_roles(admins: tuple[AdminSettings, ...], sites: tuple[SiteSettings, ...]) -> None:
+    """ValueError names the nearest when a site is not there."""
+    known = {"", *(site.name for site in sites)}
+    for name in {name for each in admins for name in each.roles} - known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "The known ones: veilsupport site list"
+        raise ValueError(f"An admin's roles name a site that is not there. {hint}")
 
 
 def load(directory: Path) -> Config:
@@ -301,6 +393,7 @@ def _known_keys(path: tuple[str | int, ...]) -> list[str]:
         "admin": AdminSettings,
         "site": SiteSettings,
         "tor": TorSettings,
+        "xmpp_onion": XmppOnionSettings,
         "web": WebSettings,
     }
     return list(sections[str(path[0]) if path else ""].model_fields)

@@ -1,4 +1,4 @@
-"""The desk's own XMPP account, how its server is dialled, and by what the server is known."""
+"""The desk's own XMPP account, or its name as a component; how the server is dialled, and by what it is known."""
 
 from __future__ import annotations
 
@@ -57,14 +57,41 @@ class Account:
             raise SetupError(
                 "The XMPP server's fingerprint is not one.", hint="Give the SHA-256 as 64 hexadecimal digits."
             )
-        if self.proxy is None and not is_loopback(self.host):
-            raise SetupError(
-                "An XMPP server elsewhere is dialled through Tor only.", hint="Leave out --no-tor, or use 127.0.0.1."
-            )
+        _check_way(self.host, self.proxy)
 
     @property
     def domain(self) -> str:
         return self.jid.reveal().partition("@")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentAccount:
+    """A domain of the operator's own server at which we answer for every address (XEP-0114); `secret` is known to both.
+
+    `host` and `proxy` as above. SetupError: words would go over a network in the clear, for XEP-0114 has no TLS.
+    """
+
+    domain: Private
+    secret: Private
+    host: str = field(default="127.0.0.1", repr=False)
+    port: int = 5347
+    proxy: SocksProxy | None = None
+
+    def __post_init__(self) -> None:
+        if not self.host.endswith(".onion") and not is_loopback(self.host):
+            raise SetupError(
+                "A component's connection has no encryption of its own, so it goes to this machine or an onion only.",
+                hint='Set host to 127.0.0.1 or to an onion address, or use an account instead: form = "rooms".',
+            )
+        _check_way(self.host, self.proxy)
+
+
+def _check_way(host: str, proxy: SocksProxy | None) -> None:
+    """SetupError: that server may not be dialled directly."""
+    if proxy is None and not is_loopback(host):
+        raise SetupError(
+            "An XMPP server elsewhere is dialled through Tor only.", hint="Leave out --no-tor, or use 127.0.0.1."
+        )
 
 
 def is_loopback(host: str) -> bool:

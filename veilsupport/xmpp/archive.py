@@ -1,4 +1,4 @@
-"""Our account's own archive on its server (XEP-0313), page by page.
+"""An archive on the server (XEP-0313), our account's own or a room's, page by page.
 
 slixmpp's `iterate` takes every error and time-out for a clean end; here each is what it is: an answer, or Unavailable.
 """
@@ -32,10 +32,11 @@ class Archived:
 
 
 class Archive:
-    """`exists` is None until the first answer, then whether the server keeps one."""
+    """`of`: a room; "" is our own account. `exists` is None until the first answer, then whether there is one."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, of: str = "") -> None:
         self._line = line
+        self._of = of
         self.exists: bool | None = None
 
     async def newest(self) -> str:
@@ -55,7 +56,7 @@ class Archive:
             after = last
 
     async def _ask(self, query: Element) -> tuple[list[Archived], Element | None]:
-        answer = await self._line.ask_archive(query, query.get("queryid", ""))
+        answer = await self._line.ask_archive(query, query.get("queryid", ""), of=self._of)
         if isinstance(answer, Declined):
             return self._declined(answer)
         self.exists = True

@@ -11,13 +11,14 @@ Where an admin's words go, in this order:
    be placed, the words are held and the admin is asked; `@heron-42` alone then sends them there. Never a guess:
    words for one visitor must not reach another.
 
-What cannot be passed on as it is meant (encrypted text, corrections, files) is answered with why, and goes to nobody.
+What cannot be passed on as it is meant (encrypted text, files) is answered with why, and goes to nobody. A
+correction or retraction changes what the visitor sees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from veilsupport import commands
@@ -30,14 +31,11 @@ from veilsupport.xmpp.stanzas import Reading
 
 HELD_SECONDS: Final = 600.0
 _SHOWN_MAX: Final = 8  # conversations named in a question
+_ADDRESS: Final = ("say", "canned")  # commands by which one speaks to a visitor
 
 ENCRYPTED: Final = (
     "This was encrypted and cannot be read here, so it went to nobody."
     " Please switch encryption (OMEMO) off for this chat and write it again."
-)
-CORRECTION: Final = (
-    "Corrections do not reach visitors yet: they still see what you wrote first."
-    " Please write what is right in a new message."
 )
 FILE: Final = "Files do not go through, so this went to nobody. Please say it in words."
 CONFLICT: Final = (
@@ -70,20 +68,37 @@ class Direct:
 
     def meant_by(self, admin: Admin) -> str | None:
         """The one conversation that an unaddressed line of theirs can be about; None when there is not just one."""
-        open_ones = self._desk.open_aliases()
+        open_ones = self._desk.open_aliases(admin)
         possible = self._possible.get(admin, open_ones)
         return next(iter(possible)) if len(possible) == 1 and set(possible) <= set(open_ones) else None
 
     async def take(self, admin: Admin, reading: Reading, intake: Intake) -> None:
         """What an admin wrote takes effect, or is answered with why it does not. Duplicate: it did before."""
         try:
-            if why := _not_for_visitors(reading):
+            if why := not_for_visitors(reading):
                 raise AdminError(why)
-            await self._route(admin, reading, intake)
+            if not await self._changed(admin, reading, intake):
+                await self._route(admin, reading, intake)
         except AdminError as error:
             await self._tell(admin, error.message, intake)
         except NotFound:
             await self._tell(admin, GONE, intake)
+
+    async def _changed(self, admin: Admin, reading: Reading, intake: Intake) -> bool:
+        """Whether it was a retraction, or a correction of what went to a visitor. Any other counts as a new line."""
+        now = self._clock()
+        if reading.retracts:
+            await self._desk.admin_retracts(admin, handle_of(admin, reading.retracts), intake=intake, now=now)
+            return True
+        handle = handle_of(admin, reading.replaces)
+        alias = self._desk.alias_of_handle(handle) if reading.replaces else None
+        if alias is None:
+            return False
+        line = commands.parse(self._replied(reading)[0])
+        if isinstance(line, Command) or line.alias not in (None, alias):
+            raise AdminError(CONFLICT)
+        await self._desk.admin_corrects(admin, handle, line.body, intake=intake, now=now)
+        return True
 
     async def _route(self, admin: Admin, reading: Reading, intake: Intake) -> None:
         words, alias = self._replied(reading)
@@ -93,8 +108,10 @@ class Direct:
         alias = line.alias or alias
         match line:
             case Command(verb):
-                named = Command(verb, alias if commands.takes_alias(verb) else None)  # a reply may have named it
-                await self._desk.admin_commands(admin, named, intake=intake, now=self._clock())
+                about = alias if commands.takes_alias(verb) else None  # a reply may have named it
+                await self._desk.admin_commands(admin, replace(line, alias=about), intake=intake, now=self._clock())
+                if about and verb in _ADDRESS:
+                    self._possible[admin] = {about}
             case Answer(body) if alias and body:
                 await self._desk.admin_says(admin, alias, body, intake=intake, now=self._clock())
                 self._possible[admin] = {alias}
@@ -125,7 +142,7 @@ class Direct:
             echo = stanzas.echo(alias)
             await self._desk.admin_says(admin, alias, held.body, intake=intake, now=self._clock(), echo=echo)
             del self._held[admin]
-        elif alias in self._desk.open_aliases():
+        elif alias in self._desk.open_aliases(admin):
             text = f"Nothing is held back. What you write now without a name goes to {alias}."
             await self._tell(admin, text, intake)
         else:
@@ -145,7 +162,7 @@ class Direct:
 
     async def _ask(self, admin: Admin, body: str, intake: Intake, why: str) -> None:
         """Hold the words and ask; further words join those that are held."""
-        open_ones = self._desk.open_aliases()
+        open_ones = self._desk.open_aliases(admin)
         possible = self._possible.get(admin, set())
         candidates = [alias for alias in open_ones if alias in possible] or open_ones
         if not candidates:
@@ -174,11 +191,15 @@ def _question(why: str, candidates: list[str]) -> str:
     )
 
 
-def _not_for_visitors(reading: Reading) -> str | None:
+def handle_of(admin: Admin, stanza_id: str) -> str:
+    """By what that admin's line in the chat is known; nobody can name another's."""
+    return f"{admin.address.reveal().casefold()}#{stanza_id}"
+
+
+def not_for_visitors(reading: Reading) -> str | None:
+    """Why it cannot be passed on as it is meant; None when it can."""
     if reading.is_encrypted:
         return ENCRYPTED
-    if reading.is_correction:
-        return CORRECTION
     return FILE if reading.is_file else None
 
 

@@ -2,8 +2,8 @@
 
 The rules:
 
-1. All that the connection tells goes through one bounded queue and one worker. What does not fit ends the session: the
-   next one is fresh, and the archive brings back what was dropped.
+1. All that the connection tells goes through one bounded queue and one worker; rooms.py goes on from there for each
+   room. What does not fit ends the session: the next one is fresh, and the archive brings back what was dropped.
 2. A fresh session is set up *in* that queue, so live stanzas wait until the archive is read: taken before, they would
    move the position past what is still unread. A set-up that was cut half-way is done again, also after a
    resumption, and until it is whole the live stanzas go on waiting.
@@ -16,6 +16,8 @@ The rules:
 6. `<delay/>` does not mean history: Prosody stamps what waited in a hibernated session. It is not looked at.
 7. ejabberd may send unacknowledged stanzas again in another order; each still takes effect once. The archive's
    order wins in a catch-up.
+8. What is end-to-end encrypted is opened, put on disk, and only then counts as opened (omemo.py). When keys are
+   needed for it and do not come, the session ends, and everything from this stanza on is taken in the next one.
 
 Only the bare JIDs of configured admins have any effect here; the gate in transport.py has turned everyone else away.
 """
@@ -35,8 +37,11 @@ from veilsupport.xmpp import signals, stanzas
 from veilsupport.xmpp.archive import Archive, Archived
 from veilsupport.xmpp.direct import Direct
 from veilsupport.xmpp.line import Declined, Line
+from veilsupport.xmpp.omemo import Undecryptable
 from veilsupport.xmpp.outgoing import Outgoing
-from veilsupport.xmpp.signals import Acknowledged, Asked, Heard, Lost, Resumed, Signal, Started
+from veilsupport.xmpp.rooms import Rooms, sender_of
+from veilsupport.xmpp.sealing import Sealing
+from veilsupport.xmpp.signals import Acknowledged, Asked, Expelled, Heard, Lost, Resumed, Signal, Started
 from veilsupport.xmpp.stanzas import Reading
 
 QUEUE_MAX: Final = 5000
@@ -53,6 +58,8 @@ class Incoming:
         line: Line,
         outgoing: Outgoing,
         direct: Direct,
+        rooms: Rooms,
+        sealing: Sealing,
         *,
         set_up_seconds: float,
         on_ready: Callable[[], None],
@@ -63,6 +70,8 @@ class Incoming:
         self._line = line
         self._outgoing = outgoing
         self._direct = direct
+        self._rooms = rooms
+        self._sealing = sealing
         self._set_up_seconds = set_up_seconds
         self._on_ready = on_ready
         self._clock = clock
@@ -108,6 +117,7 @@ class Incoming:
                 await self._begin(connection)
             case Resumed(connection, kept) if self._is_set_up:
                 await self._outgoing.resumed(kept)
+                self._rooms.resumed()
                 self._be_ready(connection)
             case Resumed(connection):
                 await self._begin(connection)
@@ -115,8 +125,12 @@ class Incoming:
                 await self._outgoing.acknowledged([stanza_id, *self._further_acknowledged()])
             case Asked():
                 self._line.acknowledge(signal)
+            case Heard(message, speaker) if self._rooms.knows(sender_of(message)):
+                await self._rooms.hear(message, speaker)
+            case Expelled(room):
+                self._rooms.expelled(room)
             case Heard(message) if self._is_set_up:
-                await self._hear_live(message)
+                await self._hear_or_hold(message)
             case Heard(message):
                 self._held.append(message)
             case Lost():
@@ -159,9 +173,12 @@ class Incoming:
     async def _set_up(self) -> None:
         await self._line.ask("set", Element("{urn:xmpp:carbons:2}enable"))  # a server without them says no
         await self._befriend_admins()
+        await self._sealing.begin()
         self._line.send_presence()
         await self._outgoing.reconcile(self.archive)
         await self._catch_up()
+        await self._rooms.begin()
+        await self._sealing.caught_up()
 
     async def _befriend_admins(self) -> None:
         """Ask every admin whom we do not see yet for leave; theirs to us is given when they ask (transport.py)."""
@@ -200,24 +217,39 @@ class Incoming:
                 await self._desk.move_position(self._line.own, page[-1].id, now=self._clock())
 
     async def _take_archived(self, archived: Archived) -> None:
-        await self._take(stanzas.read(archived.message, own=self._line.own), archived.id)
+        await self._take(archived.message, archived.id)
 
     # ---- one stanza ------------------------------------------------------------------------------------------
 
+    async def _hear_or_hold(self, message: Element) -> None:
+        """Rule 8."""
+        try:
+            await self._hear_live(message)
+        except Unavailable:
+            self._is_set_up = False
+            self._held.append(message)
+            self._line.forget_session()
+            self._line.cut(signals.NO_SET_UP)
+
     async def _hear_live(self, message: Element) -> None:
+        """Unavailable (rule 8) leaves it to the next session."""
+        if await self._sealing.hear(message):
+            return
         copy = stanzas.carbon(message, own=self._line.own)
         if copy is None:
-            reading = stanzas.read(message, own=self._line.own)
-            await self._take(reading, reading.archive_id if self.archive.exists else "")
+            await self._take(message, self._archive_id(message))
             return
         sent_by_us, inside = copy
         if sent_by_us or inside is None:
             return
-        reading = stanzas.read(inside, own=self._line.own)
-        if self.archive.exists and not reading.archive_id:
+        archive_id = self._archive_id(inside)
+        if self.archive.exists and not archive_id:
             await self._ask_archive_instead()  # the copy does not say under which key it is known there
         else:
-            await self._take(reading, reading.archive_id if self.archive.exists else "")
+            await self._take(inside, archive_id)
+
+    def _archive_id(self, message: Element) -> str:
+        return stanzas.read(message, own=self._line.own).archive_id if self.archive.exists else ""
 
     async def _ask_archive_instead(self) -> None:
         try:
@@ -225,31 +257,47 @@ class Incoming:
         except Unavailable:
             pass  # The connection is gone; the next session catches up.
 
-    async def _take(self, reading: Reading, archive_id: str) -> None:
+    async def _take(self, message: Element, archive_id: str) -> None:
+        reading = stanzas.read(message, own=self._line.own)
         admin = self._admins.get(reading.sender)
         if admin is None:
             return
         if reading.is_error:
             await self._outgoing.refused(reading.id)
+            return
         if reading.receipt_of:
             await self._desk.delivery_arrived(reading.receipt_of, admin)
         if reading.read_up_to:
             await self._desk.delivery_read(reading.read_up_to, admin)
         if reading.is_composing and not reading.says_something and (alias := self._direct.meant_by(admin)):
             self._desk.admin_types(admin, alias)
-        if reading.says_something and not reading.is_error:
-            await self._take_words(admin, reading, archive_id)
+        if self._sealing.concerns(message, reading):
+            await self._take_words(admin, message, reading, archive_id)
 
-    async def _take_words(self, admin: Admin, reading: Reading, archive_id: str) -> None:
+    async def _take_words(self, admin: Admin, message: Element, reading: Reading, archive_id: str) -> None:
+        intake = self._intake(reading, archive_id)
         try:
-            await self._direct.take(admin, reading, self._intake(reading, archive_id))
+            async with self._sealing.opened(message, reading) as opened:
+                if opened.says_something:
+                    await self._direct.take(admin, opened, intake)
+                else:
+                    await self._desk.skip(intake, now=self._clock())
+        except Undecryptable as error:
+            await self._tell(admin, error.message, intake)
         except Duplicate:
             pass  # It took effect before; only the receipt may have been lost.
         if reading.wants_receipt and reading.id and self._line.up.is_set():
             self._line.post(stanzas.receipt(reading.sender, reading.id))
 
+    async def _tell(self, admin: Admin, words: str, intake: Intake) -> None:
+        try:
+            await self._desk.tell(admin, words, intake=intake, now=self._clock())
+        except Duplicate:
+            pass
+
     def _intake(self, reading: Reading, archive_id: str) -> Intake:
         own = self._line.own
+        handles = tuple(f"{reading.sender}#{id_}" for id_ in (reading.id, archive_id) if id_)
         if archive_id:
-            return Intake(f"{own}#{archive_id}", own, archive_id)
-        return Intake(f"{reading.sender}#{reading.id}")
+            return Intake(f"{own}#{archive_id}", own, archive_id, handles)
+        return Intake(f"{reading.sender}#{reading.id}", handles=handles)

@@ -4,49 +4,85 @@ The rules that make it so (each was found by breaking it):
 
 1. The stanza id is the origin-id is the delivery's id. `delivery_sent` is on disk before the stanza leaves.
 2. Stanzas are given to slixmpp only while the line is ready: connected, and reconciled with what the last connection
-   left open. What is sent in between would overtake the unacknowledged, or be lost without a trace.
-3. Behind each batch goes one `<r/>` through the same queue. XEP-0198's answer marks "handed over", XEP-0184's receipt
-   "on a device"; an error makes the delivery due again, later.
+   left open. What is sent in between would overtake the unacknowledged, or be lost without a trace. The same holds
+   for each room by itself (rooms.py).
+3. Behind each batch goes one `<r/>` through the same queue. For an admin's chat, XEP-0198's answer marks "handed over",
+   XEP-0184's receipt "on a device"; an error makes the delivery due again, later. For a room only its own reflection
+   counts: its service may still refuse what the server has taken.
 4. When a session is resumed, slixmpp sends again what it remembers as unacknowledged; what was marked sent and is not
-   among it (it sat in the send queue at the cut) is due again.
-5. When a fresh session starts, the archive tells which of those marked sent have arrived; the others are due again,
-   in their order. Without an archive all are: doubled at worst, never lost.
-6. At most a window of stanzas is unacknowledged, so that a slow server is not flooded and a cut repeats little.
+   among it (it sat in the send queue at the cut) is due again, but for what a room has yet to reflect.
+5. When a fresh session starts, the archive (our account's, or the room's) tells which of those marked sent have
+   arrived; the others are due again, in their order. Without an archive all are: doubled at worst, never lost.
+6. Only so much is under way as the server takes in a moment (pacing.py), and the oldest delivery of every conversation
+   goes before the second of any: nobody waits behind another's flood.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
-from typing import Final
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final, Protocol
 from xml.etree.ElementTree import Element
 
-from veilsupport.desk import Desk
+from veilsupport.desk import Desk, Unacknowledged
 from veilsupport.errors import StoreError, Unavailable
 from veilsupport.model import Admin, Delivery, DeliveryKind
 from veilsupport.xmpp import stanzas
 from veilsupport.xmpp.archive import Archive
-from veilsupport.xmpp.line import Line
+from veilsupport.xmpp.pacing import Window
 
 _BATCH: Final = 50
-_WINDOW: Final = 100
 _LOOK_AGAIN_SECONDS: Final = 15.0  # what was refused becomes due by the clock, and nothing wakes us for it
 _DISK_PAUSE_SECONDS: Final = 5.0
 _SKEW_SECONDS: Final = 120.0  # the server's clock and ours
+_REFLECTED_SECONDS: Final = 60.0  # a room that says nothing for so long has lost us
+
+
+class Way(Protocol):
+    """What the pump needs of a connection."""
+
+    connection: int
+
+    @property
+    def acknowledges(self) -> bool: ...
+    def post(self, message: Element, /) -> None: ...
+    def ask_for_acknowledgement(self) -> None: ...
+    async def settled(self) -> None: ...
+
+
+class Rooms(Protocol):
+    """What the pump has to know of the rooms; None stands for the staff room."""
+
+    def address(self, conversation: bytes | None) -> str | None:
+        """Where stanzas for it may go now; None, and it is being seen to, when they may not."""
+
+    def not_ready(self) -> Collection[bytes]:
+        """Those that are being seen to."""
+
+    def lost_us(self, conversation: bytes | None) -> None:
+        """It does not answer to what we say there."""
+
+    def destroy(self, stanza_id: str, address: str) -> None:
+        """Have it destroyed; `Outgoing.destroyed` follows, unless the connection is lost."""
 
 
 class Outgoing:
     """The pump. `ready` is set while stanzas may leave; `spoke` is told whose words went to which admin."""
 
     def __init__(
-        self, desk: Desk, line: Line, *, spoke: Callable[[Admin, str], None], clock: Callable[[], float]
+        self, desk: Desk, line: Way, *, spoke: Callable[[Admin, str], None], clock: Callable[[], float]
     ) -> None:
         self.ready = asyncio.Event()
+        self.rooms: Rooms | None = None
+        self.write: Callable[[Delivery, str], Element] = _written
+        self.seal: Callable[[Element, Delivery], Awaitable[Element | None]] = _as_it_is
         self._desk = desk
         self._line = line
         self._spoke = spoke
         self._clock = clock
-        self._flying: set[str] = set()  # given to slixmpp, acknowledged by nobody yet
+        self._flying = Window()  # given to slixmpp, answered by nobody yet
+        self._in_rooms: dict[str, bytes | None] = {}  # those of them that a room has to reflect
+        self._taken: set[str] = set()  # those of these that the server has acknowledged
         self._lock = asyncio.Lock()  # held from delivery_sent to the hand-over, and while a session is reconciled
 
     async def run(self) -> None:
@@ -60,6 +96,7 @@ class Outgoing:
 
     async def _rest(self) -> None:
         """Until there may be something to send again."""
+        self._look_for_lost_rooms()
         try:
             async with asyncio.timeout(_LOOK_AGAIN_SECONDS):
                 await self._desk.wake.wait()
@@ -73,70 +110,167 @@ class Outgoing:
                 return True
             connection = self._line.connection
             self._desk.wake.clear()
-            batch = self._due()
+            batch = self._sendable(self._due())
             if not batch:
                 return False
-            still_due = await self._desk.delivery_sent([each.stanza_id for each in batch], now=self._clock())
+            still_due = await self._desk.delivery_sent([each.stanza_id for each, _ in batch], now=self._clock())
             if not self.ready.is_set() or self._line.connection != connection:
                 return True  # Marked but not sent: rule 4 or 5 makes them due again.
-            batch = [each for each in batch if each.stanza_id in still_due]
-            for delivery in batch:
-                self._send(delivery)
+            batch = [each for each in batch if each[0].stanza_id in still_due]
+            for delivery, to in batch:
+                await self._send(delivery, to)
             self._line.ask_for_acknowledgement()
         if not self._line.acknowledges:
-            await self._acknowledge_by_ping([each.stanza_id for each in batch])
+            await self._acknowledge_by_ping([each.stanza_id for each, _ in batch if each.admin])
         return True
 
     def _due(self) -> list[Delivery]:
-        room = min(_BATCH, _WINDOW - len(self._flying))
+        room = min(_BATCH, self._flying.room)
         if room <= 0 or not self._desk.admins:
             return []
-        return self._desk.due(now=self._clock(), limit=room)
+        without = self.rooms.not_ready() if self.rooms else ()
+        return self._desk.due(now=self._clock(), limit=room, without=without)
 
-    def _send(self, delivery: Delivery) -> None:
-        self._line.post(stanzas.write(delivery))
-        self._flying.add(delivery.stanza_id)
+    def _sendable(self, due: list[Delivery]) -> list[tuple[Delivery, str]]:
+        """Those that have somewhere to go at this moment, and where."""
+        found = ((each, self._address(each)) for each in due)
+        return [(each, address) for each, address in found if address is not None]
+
+    def _address(self, delivery: Delivery) -> str | None:
+        if delivery.admin:
+            return delivery.admin.address.reveal()
+        if delivery.kind is DeliveryKind.DESTROY:
+            return delivery.body if self.rooms else None
+        return self.rooms.address(delivery.conversation) if self.rooms else None
+
+    async def _send(self, delivery: Delivery, to: str) -> None:
+        if delivery.kind is DeliveryKind.DESTROY:
+            assert self.rooms is not None
+            self.rooms.destroy(delivery.stanza_id, to)
+            return
+        try:
+            message = await self.seal(self.write(delivery, to), delivery)
+        except Unavailable:
+            message = None
+        if message is None:
+            await self._desk.delivery_refused(delivery.stanza_id, now=self._clock())
+            return
+        if not self.ready.is_set():
+            return  # Marked but not sent, as above.
+        self._line.post(message)
+        self._flying.sent(delivery.stanza_id, at=self._now())
+        if not delivery.admin:
+            self._in_rooms[delivery.stanza_id] = delivery.conversation
         if delivery.kind is DeliveryKind.MESSAGE:
-            self._spoke(delivery.admin, delivery.alias)
+            for admin in [delivery.admin] if delivery.admin else self._desk.admins:
+                self._spoke(admin, delivery.alias)
 
     async def _acknowledge_by_ping(self, stanza_ids: Collection[str]) -> None:
-        """Without XEP-0198: a server works in order, so its answer to a later question says that it has the earlier."""
+        """Without XEP-0198."""
         try:
-            await self._line.ask("get", Element("{urn:xmpp:ping}ping"))
+            await self._line.settled()
             await self.acknowledged(stanza_ids)
         except Unavailable:
             pass  # The connection is gone; the next session reconciles.
+
+    def _look_for_lost_rooms(self) -> None:
+        if self.rooms is None or not self.ready.is_set():
+            return
+        late = self._flying.older_than(self._now() - _REFLECTED_SECONDS)
+        for conversation in {self._in_rooms[each] for each in late if each in self._in_rooms}:
+            self.rooms.lost_us(conversation)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     # ---- what the intake reports -----------------------------------------------------------------------------
 
     async def acknowledged(self, stanza_ids: Collection[str]) -> None:
         """Not those that came back with an error before: the server had them, and would not keep them."""
-        taken = [each for each in stanza_ids if each in self._flying]
+        self._taken.update(each for each in stanza_ids if each in self._in_rooms)
+        taken = [each for each in stanza_ids if each in self._flying and each not in self._in_rooms]
         if taken:
-            self._flying.difference_update(taken)
+            self._landed(taken)
             await self._desk.delivery_acknowledged(taken)
             self._desk.wake.set()  # there is room in the window
 
+    async def reflected(self, stanza_id: str, archived_as: str) -> None:
+        """A room has passed it on."""
+        self._landed([stanza_id])
+        await self._desk.delivery_in_room(stanza_id, archived_as)
+        self._desk.wake.set()
+
+    async def destroyed(self, stanza_id: str, *, gone: bool) -> None:
+        """A burned conversation's room: it is gone, or the server would not have it so."""
+        if gone:
+            await self._desk.delivery_acknowledged([stanza_id])
+        else:
+            await self._desk.delivery_refused(stanza_id, now=self._clock())
+
     async def refused(self, stanza_id: str) -> None:
-        self._flying.discard(stanza_id)
+        """It came back with an error."""
+        self._drop(stanza_id)
         await self._desk.delivery_refused(stanza_id, now=self._clock())
 
     async def resumed(self, kept: Collection[str]) -> None:
         """Rule 4."""
         async with self._lock:
-            self._flying.intersection_update(kept)
-            await self._desk.deliveries_lost(kept=kept)
+            kept = self._taken.union(kept)
+            for each in self._flying:
+                if each not in kept:
+                    self._drop(each)
+            open_ones = [each.stanza_id for each in self._desk.unacknowledged()]
+            await self._desk.deliveries_lost([each for each in open_ones if each not in kept])
 
-    async def reconcile(self, archive: Archive) -> None:
-        """Rule 5."""
+    async def reconcile(self, archive: Archive | None) -> None:
+        """Rule 5, for the admins' chats; None: there is no archive."""
         async with self._lock:
             self._flying.clear()
-            open_ones = self._desk.unacknowledged()
-            if not open_ones:
-                return
-            ids = {stanza_id for stanza_id, _ in open_ones}
-            since = min(sent_at for _, sent_at in open_ones) - _SKEW_SECONDS
-            async for page in archive.pages(since=since):
-                arrived = ids.intersection(each.message.get("id", "") for each in page)
-                await self._desk.delivery_acknowledged(arrived)
-            await self._desk.deliveries_lost(kept=())
+            self._in_rooms.clear()
+            self._taken.clear()
+            open_ones = [each for each in self._desk.unacknowledged() if not each.to_room]
+            arrived = await self._found(open_ones, archive)
+            await self._desk.delivery_acknowledged(list(arrived))
+            await self._desk.deliveries_lost([each.stanza_id for each in open_ones])
+
+    async def reconcile_room(self, conversation: bytes | None, archive: Archive | None) -> None:
+        """Rule 5, for one room; None: the staff room."""
+        async with self._lock:
+            everything = self._desk.unacknowledged()
+            open_ones = [each for each in everything if each.to_room and each.conversation == conversation]
+            for each in open_ones:
+                self._drop(each.stanza_id)
+            for stanza_id, archived_as in (await self._found(open_ones, archive)).items():
+                await self._desk.delivery_in_room(stanza_id, archived_as)
+            await self._desk.deliveries_lost([each.stanza_id for each in open_ones])
+
+    @staticmethod
+    async def _found(open_ones: list[Unacknowledged], archive: Archive | None) -> dict[str, str]:
+        """Stanza id and archive id of those of them that the archive has."""
+        if archive is None or not open_ones:
+            return {}
+        ids = {each.stanza_id for each in open_ones}
+        since = min(each.sent_at for each in open_ones) - _SKEW_SECONDS
+        found: dict[str, str] = {}
+        async for page in archive.pages(since=since):
+            found |= {stanza_id: each.id for each in page if (stanza_id := each.message.get("id", "")) in ids}
+        return found
+
+    def _drop(self, stanza_id: str) -> None:
+        self._flying.drop(stanza_id)
+        self._in_rooms.pop(stanza_id, None)
+        self._taken.discard(stanza_id)
+
+    def _landed(self, stanza_ids: Collection[str]) -> None:
+        now = self._now()
+        for stanza_id in stanza_ids:
+            self._flying.arrived(stanza_id, at=now)
+            self._drop(stanza_id)
+
+
+def _written(delivery: Delivery, to: str) -> Element:
+    return stanzas.write(delivery, to) if delivery.admin else stanzas.write_to_room(delivery, to)
+
+
+async def _as_it_is(message: Element, delivery: Delivery) -> Element | None:
+    return message

@@ -39,9 +39,20 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A message stanza from an admin, our server or our own account."""
+    """A message stanza from an admin, our server, our own account or a room of ours.
+
+    `speaker`: who really spoke in the room, as a bare JID, at the moment it came; "" when the room did not say.
+    """
 
     message: Element = field(repr=False)
+    speaker: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Expelled:
+    """We are not in that room any more, and did not leave it ourselves."""
+
+    room: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,7 @@ class Lost:
     """The connection is gone."""
 
 
-Signal = Started | Resumed | Acknowledged | Asked | Heard | Lost
+Signal = Started | Resumed | Acknowledged | Asked | Heard | Expelled | Lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,4 +87,7 @@ NO_TLS: Final = Trouble("the server offers no encryption, so the password was no
 NO_SIGN_IN: Final = Trouble("the server offers no way of signing in that we know", refused=True)
 WRONG_PASSWORD: Final = Trouble("the server does not accept the account's name and password", refused=True)
 NOT_NOW: Final = Trouble("the server cannot check the password at the moment")
+WRONG_SECRET: Final = Trouble("the server does not accept the component's secret", refused=True)
+UNKNOWN_NAME: Final = Trouble("the server has no component of that name", refused=True)
+NAME_TAKEN: Final = Trouble("somebody is connected as this component already, perhaps our own lost connection")
 REPLACED: Final = Trouble("the same account has signed in elsewhere under our resource")

@@ -1,9 +1,9 @@
 """Message stanzas as values, both ways. Pure: elements in, values out, and back.
 
 What is read: body, XEP-0184 receipts, XEP-0203 not at all (rule 6 in intake.py), XEP-0280 carbons, XEP-0308
-corrections, XEP-0333 markers, XEP-0359 ids, XEP-0461 replies with their XEP-0428 fallback, and the signs of end-to-end
-encryption and of files. What is written: the same few elements, in the smallest form that Conversations, Gajim, Dino
-and Profanity understand.
+corrections, XEP-0333 markers, XEP-0359 ids, XEP-0424 retractions, XEP-0461 replies with their XEP-0428 fallback, and
+the signs of end-to-end encryption and of files. What is written: the same few elements, in the smallest form that
+Conversations, Gajim, Dino and Profanity understand.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ _ENCRYPTED: Final = (
     "{urn:xmpp:openpgp:0}openpgp",
     "{jabber:x:encrypted}x",
 )
+_NOT_ACCEPTABLE: Final = "{urn:ietf:params:xml:ns:xmpp-stanzas}not-acceptable"
 _FILES: Final = ("{urn:xmpp:sfs:0}file-sharing", "{urn:xmpp:reference:0}reference/{urn:xmpp:sims:1}media-sharing")
 _FILE_LINK: Final = re.compile(r"\s*aesgcm://\S+", re.IGNORECASE)
+NOTICE_MARK: Final = "⚙ "  # what the desk says under the visitor's name is not the visitor's
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0 §2.2
 
 
@@ -37,8 +39,8 @@ _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 class Reading:
     """One message stanza. `sender` is a bare JID in lower case; ids are "" where there is none.
 
-    `archive_id` is the stanza-id that our own server gave. `fallback` is the part of the body (in characters) that only
-    repeats what is replied to, None when the client marked none.
+    `archive_id` is the stanza-id that the archive gave in which it rests: our account's, or the room's. `fallback`
+    is the part of the body (in characters) that only repeats what is replied to, None when the client marked none.
     """
 
     sender: str = field(repr=False)
@@ -51,7 +53,8 @@ class Reading:
     wants_receipt: bool
     reply_to: str
     fallback: tuple[int, int] | None
-    is_correction: bool
+    replaces: str
+    retracts: str
     is_encrypted: bool
     is_file: bool
     is_composing: bool
@@ -59,16 +62,20 @@ class Reading:
     @property
     def says_something(self) -> bool:
         """Whether a person meant this for someone."""
-        return bool(self.body.strip()) or self.is_encrypted or self.is_file
+        return bool(self.body.strip() or self.retracts) or self.is_encrypted or self.is_file
 
 
-def read(message: Element, *, own: str) -> Reading:
-    """`own` is our bare JID: only stanza-ids by it count (XEP-0359 §5), for anyone can write the others."""
+def read(message: Element, *, own: str, sender: str | None = None) -> Reading:
+    """`own` is our bare JID, or the room's: only stanza-ids by it count (XEP-0359 §5), for anyone can write the others.
+
+    `sender`: who really spoke in a room, as the room tells; without one, what is said there is nobody's.
+    """
     kind = message.get("type", "normal")
-    is_said = kind in ("chat", "normal")
-    body = (message.findtext(_BODY) or "") if is_said else ""
+    is_said = kind == "groupchat" if sender is not None else kind in ("chat", "normal")
+    retracts = _retracted(message) if is_said else ""
+    body = (message.findtext(_BODY) or "") if is_said and not retracts else ""
     return Reading(
-        sender=message.get("from", "").partition("/")[0].casefold(),
+        sender=message.get("from", "").partition("/")[0].casefold() if sender is None else sender,
         id=message.get("id", ""),
         archive_id=_own_stanza_id(message, own),
         is_error=kind == "error",
@@ -79,7 +86,8 @@ def read(message: Element, *, own: str) -> Reading:
         wants_receipt=is_said and message.find("{urn:xmpp:receipts}request") is not None,
         reply_to=_attribute(message, "{urn:xmpp:reply:0}reply"),
         fallback=_fallback(message, len(body)),
-        is_correction=message.find("{urn:xmpp:message-correct:0}replace") is not None,
+        replaces=_attribute(message, "{urn:xmpp:message-correct:0}replace"),
+        retracts=retracts,
         is_encrypted=is_said and _is_encrypted(message, body),
         is_file=is_said and _is_file(message, body),
         is_composing=is_said and message.find(_COMPOSING) is not None,
@@ -99,19 +107,29 @@ def carbon(message: Element, *, own: str) -> tuple[bool, Element | None] | None:
     return None
 
 
-def write(delivery: Delivery) -> Element:
-    """One delivery as a stanza; its id is the same over every attempt."""
-    message = _to(delivery.admin.address.reveal(), delivery.stanza_id)
+def write(delivery: Delivery, to: str) -> Element:
+    """One delivery to an admin's chat as a stanza; its id is the same over every attempt."""
+    message = _to(to, delivery.stanza_id)
     if delivery.kind is DeliveryKind.RETRACT:
         SubElement(message, "{urn:xmpp:message-retract:1}retract", id=delivery.body)
         SubElement(message, "{urn:xmpp:hints}store")
     else:
         SubElement(message, _BODY).text = _NOT_XML.sub("", shown(delivery))
-    SubElement(message, "{urn:xmpp:sid:0}origin-id", id=delivery.stanza_id)
-    if delivery.kind is DeliveryKind.MESSAGE:
-        SubElement(message, "{urn:xmpp:receipts}request")
-        SubElement(message, "{urn:xmpp:chat-markers:0}markable")
-    return message
+    return _tracked(message, delivery)
+
+
+def write_to_room(delivery: Delivery, room: str) -> Element:
+    """One delivery to a room: the visitor's words as they are, ours with a mark in front."""
+    message = _to(room, delivery.stanza_id, kind="groupchat")
+    SubElement(message, _BODY).text = _NOT_XML.sub("", said_in_room(delivery))
+    return _tracked(message, delivery)
+
+
+def said_in_room(delivery: Delivery) -> str:
+    """No visitor can write a line that looks like one of the desk's."""
+    if delivery.kind is DeliveryKind.NOTICE:
+        return NOTICE_MARK + delivery.body
+    return f"'{delivery.body}" if delivery.body.startswith(NOTICE_MARK.strip()) else delivery.body
 
 
 def shown(delivery: Delivery) -> str:
@@ -134,16 +152,75 @@ def receipt(to: str, of: str) -> Element:
     return message
 
 
-def composing(to: str, stanza_id: str) -> Element:
+def composing(to: str, stanza_id: str, *, kind: str = "chat") -> Element:
     """XEP-0085: somebody is writing. Not for any archive (XEP-0334)."""
-    message = _to(to, stanza_id)
+    message = _to(to, stanza_id, kind=kind)
     SubElement(message, _COMPOSING)
     SubElement(message, "{urn:xmpp:hints}no-store")
     return message
 
 
-def _to(to: str, stanza_id: str) -> Element:
-    return Element(_CLIENT + "message", {"to": to, "type": "chat", "id": stanza_id})
+def displayed(to: str, stanza_id: str, of: str, *, kind: str = "chat") -> Element:
+    """XEP-0333: the visitor has looked at everything up to that stanza."""
+    message = _to(to, stanza_id, kind=kind)
+    SubElement(message, "{urn:xmpp:chat-markers:0}displayed", id=of)
+    SubElement(message, "{urn:xmpp:hints}store")
+    return message
+
+
+def subject(room: str, stanza_id: str, words: str) -> Element:
+    """XEP-0045 §8.1: what the room is about, in the line that apps show below its name."""
+    message = _to(room, stanza_id, kind="groupchat")
+    SubElement(message, _CLIENT + "subject").text = _NOT_XML.sub("", words)
+    return message
+
+
+def subject_of(message: Element) -> str | None:
+    """What a room says that it is about (XEP-0045 §8.1: no body beside it); None: it says something else."""
+    if message.get("type") != "groupchat" or message.find(_BODY) is not None:
+        return None
+    return message.findtext(_CLIENT + "subject")
+
+
+def is_private(message: Element) -> bool:
+    """Words for one occupant alone (XEP-0045 §7.5)."""
+    is_chat = message.get("type", "normal") in ("chat", "normal")
+    return is_chat and (bool(message.findtext(_BODY)) or any(message.find(each) is not None for each in _ENCRYPTED))
+
+
+def is_from_outside(message: Element) -> bool:
+    """A room's answer that we are not in it (XEP-0045 §7.4)."""
+    return message.get("type") == "error" and message.find(f"{_CLIENT}error/{_NOT_ACCEPTABLE}") is not None
+
+
+def unarchived(message: Element) -> Element:
+    """The same, with the wish that no archive keeps it (XEP-0334 §4)."""
+    for hint in message.findall("{urn:xmpp:hints}store"):
+        message.remove(hint)
+    SubElement(message, "{urn:xmpp:hints}no-store")
+    return message
+
+
+def _tracked(message: Element, delivery: Delivery) -> Element:
+    """With what tells how far it has come; receipts are for one reader only (XEP-0184 §5.3)."""
+    SubElement(message, "{urn:xmpp:sid:0}origin-id", id=delivery.stanza_id)
+    if delivery.kind is DeliveryKind.MESSAGE:
+        if message.get("type") == "chat":
+            SubElement(message, "{urn:xmpp:receipts}request")
+        SubElement(message, "{urn:xmpp:chat-markers:0}markable")
+    return message
+
+
+def _to(to: str, stanza_id: str, *, kind: str = "chat") -> Element:
+    return Element(_CLIENT + "message", {"to": to, "type": kind, "id": stanza_id})
+
+
+def _retracted(message: Element) -> str:
+    """Both versions of XEP-0424 are about: 0.4's element stands in the message, 0.3's in an apply-to (XEP-0422)."""
+    apply_to = message.find("{urn:xmpp:fasten:0}apply-to")
+    if apply_to is not None and apply_to.find("{urn:xmpp:message-retract:0}retract") is not None:
+        return apply_to.get("id", "")
+    return _attribute(message, "{urn:xmpp:message-retract:1}retract")
 
 
 def _attribute(message: Element, child: str) -> str:

@@ -1,0 +1,96 @@
+"""What is wrong so that a human is needed, said to the admins once, and once more when it is over. Pure: no clock.
+
+It knows readings, not where they come from. What mends itself within a while is nobody's business: a phone that rings
+for every hiccup of a circuit is soon switched off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+UNREACHABLE_SECONDS: Final = 10 * 60.0  # tor restarts and finds new circuits by itself in less
+BACKLOG_SECONDS: Final = 15 * 60.0  # a server that throttles catches up in less
+DISK_LOW_BYTES: Final = 200 * 2**20
+DISK_FINE_BYTES: Final = 300 * 2**20  # not over before there is more than a moment's room
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """The state of things at one moment. Instants are Unix seconds."""
+
+    page_lost_at: float | None  # since when the page cannot be fetched through Tor; None: it can, or need not be
+    tor_trouble: str | None
+    disk_free_bytes: int
+    oldest_due_at: float | None  # since when the oldest delivery waits; None: none does
+    line_is_up: bool
+    keeps_archive: bool | None  # whether the XMPP server keeps an archive of our chats; None: not known
+
+
+class Trouble(StrEnum):
+    """The values are what is said when it is over."""
+
+    PAGE = "The page can be reached through Tor again."
+    DISK = "There is room on the disk again."
+    BACKLOG = "What was waiting to be delivered has gone out."
+    ARCHIVE = "The XMPP server keeps an archive of the desk's chats again."
+
+
+class Alarms:
+    """What the admins have been told."""
+
+    def __init__(self) -> None:
+        self._standing: dict[Trouble, str] = {}
+
+    @property
+    def standing(self) -> tuple[str, ...]:
+        """What is wrong at the moment, in plain words."""
+        return tuple(self._standing.values())
+
+    def news(self, readings: Readings, *, now: float) -> list[str]:
+        """What to tell: troubles that have begun, and those that are over."""
+        wrong = {each: words for each in Trouble if (words := self._wrong(each, readings, now))}
+        begun = [words for each, words in wrong.items() if each not in self._standing]
+        over = [each.value for each in self._standing if each not in wrong]
+        self._standing = {each: self._standing.get(each, words) for each, words in wrong.items()}
+        return [*begun, *over]
+
+    def _wrong(self, trouble: Trouble, readings: Readings, now: float) -> str | None:
+        match trouble:
+            case Trouble.PAGE:
+                return _page(readings, now)
+            case Trouble.DISK:
+                return self._disk(readings)
+            case Trouble.BACKLOG:
+                return _backlog(readings, now)
+            case Trouble.ARCHIVE:
+                return ARCHIVE if readings.keeps_archive is False else None
+
+    def _disk(self, readings: Readings) -> str | None:
+        enough = DISK_FINE_BYTES if Trouble.DISK in self._standing else DISK_LOW_BYTES
+        if readings.disk_free_bytes >= enough:
+            return None
+        free = readings.disk_free_bytes // 2**20
+        return f"The desk's disk is nearly full ({free} MB left). When it is full, visitors' messages are refused."
+
+
+ARCHIVE: Final = (
+    "The XMPP server keeps no archive of the desk's chats: what you write while the desk is disconnected can be lost."
+)
+
+
+def _page(readings: Readings, now: float) -> str | None:
+    if readings.page_lost_at is None or now - readings.page_lost_at < UNREACHABLE_SECONDS:
+        return None
+    why = f": {readings.tor_trouble}" if readings.tor_trouble else ""
+    minutes = int((now - readings.page_lost_at) // 60)
+    return f"Visitors have not reached the page through Tor for {minutes} minutes{why}. The operator is needed."
+
+
+def _backlog(readings: Readings, now: float) -> str | None:
+    """While the line is down nobody could be told; afterwards it takes a moment to catch up."""
+    if not readings.line_is_up or readings.oldest_due_at is None or now - readings.oldest_due_at < BACKLOG_SECONDS:
+        return None
+    minutes = int((now - readings.oldest_due_at) // 60)
+    return f"Something has waited to be delivered for {minutes} minutes, although the server is there: !status"

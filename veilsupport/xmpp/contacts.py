@@ -1,0 +1,394 @@
+"""The component form: each visitor is a contact of their own, `heron-42@support.example.onion`.
+
+The rules:
+
+1. A contact's address is on our disk, as its conversation's place, before anything leaves from it: whatever happens
+   then, burning takes it off.
+2. While a conversation is open, each admin who may see it is asked for leave once in each session; to accept is theirs,
+   and changes nothing but what they see. Presence tells how it stands; a closed or blocked one is shown as offline.
+   Servers keep no presence for a component, so everything is told anew in each session, and whenever one asks.
+3. Whoever may not see a conversation learns from presence and subscriptions no more than of an address that is none.
+4. Burned: first the retractions go, from the address that the words came from; then the contact is shown as offline
+   and all subscriptions are ended. That is a delivery like any other, and stays due until the server has taken it. It
+   is the most that XMPP allows: the entry itself is the admin's to remove.
+5. What the desk itself says comes from `desk@`; in a visitor's chat it carries a mark in front.
+
+What is taken from the admins stands in contacttalk.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+from xml.etree.ElementTree import Element, SubElement
+
+from veilsupport.desk import Desk
+from veilsupport.errors import NotFound, StoreError, Unavailable
+from veilsupport.model import Admin, Conversation, Delivery, Private, Role, Standing
+from veilsupport.xmpp import signals, stanzas
+from veilsupport.xmpp.attending import Attending
+from veilsupport.xmpp.component import Component
+from veilsupport.xmpp.outgoing import Outgoing
+
+_NICK: Final = "{http://jabber.org/protocol/nick}nick"  # XEP-0172
+_VCARD: Final = "{vcard-temp}"
+_DISCO: Final = "{http://jabber.org/protocol/disco#info}"
+_FEATURES: Final = (
+    "http://jabber.org/protocol/chatstates",
+    "http://jabber.org/protocol/disco#info",
+    "http://jabber.org/protocol/nick",
+    "urn:xmpp:chat-markers:0",
+    "urn:xmpp:message-correct:0",
+    "urn:xmpp:ping",
+    "urn:xmpp:receipts",
+    "vcard-temp",
+)
+_RESOURCE: Final = "desk"
+_AT_ONCE: Final = 20  # contacts that are told of before the server is asked whether it keeps up
+_CLOSED_SHOWN: Final = 200  # closed ones that are shown as such to whoever may remember them as open
+_ANSWERS_MAX: Final = 50
+_TYPING_SECONDS: Final = 5.0
+_NEWS_SECONDS: Final = 0.3  # what changes several times in a moment is said once
+_DISK_PAUSE_SECONDS: Final = 5.0
+
+
+@dataclass(slots=True)
+class _Contact:
+    """One visitor as the present session knows them. Nothing of it rests on disk but the address."""
+
+    conversation: Conversation  # as it was last told
+    address: str = field(repr=False)
+    is_introduced: bool = False
+    shown: str | None = field(default=None, repr=False)  # the status text last sent; "" is offline
+    typed_at: float = float("-inf")
+    answers: deque[tuple[int, str, str]] = field(default_factory=lambda: deque(maxlen=_ANSWERS_MAX), repr=False)
+    marked: dict[str, str] = field(default_factory=dict, repr=False)  # admin's JID → up to which line of theirs
+
+
+class Contacts:
+    """How visitors appear. For the pump it stands in the place of rooms, of which there are none."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        line: Component,
+        outgoing: Outgoing,
+        attending: Attending,
+        *,
+        keeps_archive: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._desk = desk
+        self._line = line
+        self._outgoing = outgoing
+        self._attending = attending
+        self._keeps_archive = keeps_archive
+        self._clock = clock
+        self._admins = {admin.address.reveal().casefold(): admin for admin in desk.admins}
+        self._contacts: dict[bytes, _Contact] = {}
+        self._stale: dict[bytes, None] = {}  # to be told of, the longest waiting first
+        self._leaving: deque[tuple[str, str]] = deque()  # stanza id and address of burned ones
+        self._news = asyncio.Event()
+
+    # ---- a session -------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A fresh one: nobody has been told anything in it."""
+        self._leaving.clear()  # They are due again.
+        for contact in self._contacts.values():
+            contact.is_introduced, contact.shown = False, None
+        self._attending.in_staff_room(None)
+        for jid in self._admins:
+            self._introduce_desk(jid)
+        closed = [each.conversation for each in self._desk.rooms() if each.conversation.standing is not Standing.OPEN]
+        for each in (*self._desk.open_conversations(), *closed[:_CLOSED_SHOWN]):
+            self.look_at(each.id)
+
+    def farewell(self) -> None:
+        """Nobody keeps our presence, so nobody else would take it back."""
+        for contact in self._contacts.values():
+            if contact.shown:
+                self._show(contact, "")
+        for jid in self._admins:
+            self._line.post(_presence(f"{self._line.own}/{_RESOURCE}", jid, "unavailable"))
+
+    async def run(self) -> None:
+        while True:
+            await self._news.wait()
+            await asyncio.sleep(_NEWS_SECONDS)
+            await self._outgoing.ready.wait()
+            self._news.clear()
+            try:
+                await self._work_off()
+            except Unavailable:
+                self._line.cut(signals.SILENT)  # if it is not gone already; the next session begins all of it anew
+            except StoreError:
+                await asyncio.sleep(_DISK_PAUSE_SECONDS)
+                self._news.set()
+
+    async def _work_off(self) -> None:
+        """Unavailable: the server does not keep up, or is gone."""
+        while self._leaving:
+            stanza_id, address = self._leaving.popleft()
+            is_ours = address.endswith(f"@{self._line.domain}")  # else it is a room, of the time before this form
+            if is_ours:
+                self._take_off(address)
+                await self._line.settled()
+            await self._outgoing.destroyed(stanza_id, gone=is_ours)
+        while self._stale:
+            for conversation in list(self._stale)[:_AT_ONCE]:
+                await self._bring_up_to_date(conversation)
+            await self._line.settled()
+
+    # ---- for the pump ----------------------------------------------------------------------------------------
+
+    def address(self, conversation: bytes | None) -> str | None:
+        return None
+
+    def not_ready(self) -> Collection[bytes]:
+        return ()
+
+    def lost_us(self, conversation: bytes | None) -> None:
+        pass
+
+    def destroy(self, stanza_id: str, address: str) -> None:
+        self._leaving.append((stanza_id, address))
+        self._news.set()
+
+    def written(self, delivery: Delivery, to: str) -> Element:
+        """The visitor's words as they are, from their own address; the desk's with a mark, or from its own."""
+        plain = replace(delivery, alias="", body=stanzas.said_in_room(delivery) if delivery.alias else delivery.body)
+        message = stanzas.write(plain, to)
+        message.set("from", f"{self._address_of(delivery.alias) if delivery.alias else self._line.own}/{_RESOURCE}")
+        if delivery.alias:
+            SubElement(message, _NICK).text = delivery.alias
+        return message
+
+    async def introduced(self, message: Element, delivery: Delivery) -> Element | None:
+        """The message, once whom it comes from has been introduced; None: they are gone."""
+        if delivery.conversation is not None:
+            contact = await self._contact(delivery.conversation)
+            if contact is None:
+                return None
+            self._introduce(contact)
+        return message if self._keeps_archive else stanzas.unarchived(message)
+
+    # ---- for the desk's news ---------------------------------------------------------------------------------
+
+    def look_at(self, conversation: bytes) -> None:
+        """Its standing, owner or wait may differ."""
+        self._stale[conversation] = None
+        self._news.set()
+
+    def typing(self, conversation: Conversation) -> None:
+        """Their visitor is writing: to those who are there."""
+        contact, now = self._contacts.get(conversation.id), self._clock()
+        if contact is None or not self._outgoing.ready.is_set() or now - contact.typed_at < _TYPING_SECONDS:
+            return
+        contact.typed_at = now
+        for admin in self._readers(conversation):
+            if self._attending.devices(admin):
+                self._say(contact.address, stanzas.composing(admin.address.reveal(), secrets.token_hex(8)))
+
+    def read_up_to(self, conversation: bytes, seq: int) -> None:
+        """The visitor has looked at everything up to message `seq`: to each admin, as far as it is theirs."""
+        contact = self._contacts.get(conversation)
+        if contact is None or not self._outgoing.ready.is_set():
+            return
+        for jid, stanza_id in {jid: stanza_id for at, jid, stanza_id in contact.answers if at <= seq}.items():
+            if contact.marked.get(jid) != stanza_id:
+                contact.marked[jid] = stanza_id
+                self._say(contact.address, stanzas.displayed(jid, secrets.token_hex(8), stanza_id))
+
+    def said(self, conversation: bytes, seq: int, admin: Admin, stanza_id: str) -> None:
+        """Message `seq` came as that stanza of theirs."""
+        if stanza_id and (contact := self._contacts.get(conversation)):
+            contact.answers.append((seq, admin.address.reveal().casefold(), stanza_id))
+
+    # ---- what admins' servers and apps ask -------------------------------------------------------------------
+
+    def presence(self, presence: Element) -> None:
+        """From an admin: of their device, or about who may see whom."""
+        sender, kind = presence.get("from", ""), presence.get("type")
+        admin = self._admins[_bare(sender)]
+        match kind:
+            case None | "unavailable":
+                self._attending.presence(sender, kind is None)
+            case "subscribe" | "probe":
+                self._let_see(_bare(presence.get("to", "")), admin, asked=kind == "subscribe")
+            case "unsubscribe":
+                self._line.post(_presence(_bare(presence.get("to", "")), _bare(sender), "unsubscribed"))
+
+    def answer(self, question: Element) -> Element | None:
+        """To an admin's app that wants to know whom it sees (XEP-0030, XEP-0054, XEP-0199)."""
+        admin = self._admins[_bare(question.get("from", ""))]
+        name = self._name(_bare(question.get("to", "")), admin)
+        if not name or question.get("type") != "get" or len(question) != 1:
+            return None
+        content = Element(question[0].tag)
+        match content.tag:
+            case "{urn:xmpp:ping}ping":
+                return Element(content.tag)
+            case "{vcard-temp}vCard":
+                SubElement(content, f"{_VCARD}FN").text = name
+                SubElement(content, f"{_VCARD}NICKNAME").text = name
+                return content
+            case "{http://jabber.org/protocol/disco#info}query" if not question[0].get("node"):
+                SubElement(content, f"{_DISCO}identity", category="client", type="web", name=name)
+                for feature in _FEATURES:
+                    SubElement(content, f"{_DISCO}feature", var=feature)
+                return content
+        return None
+
+    def _let_see(self, address: str, admin: Admin, *, asked: bool) -> None:
+        """Rules 2 and 3. `asked`: for leave; else how it stands."""
+        jid = admin.address.reveal().casefold()
+        found = self._seen_by(address, admin)
+        if found is None and address != self._line.own:
+            self._line.post(_presence(address, jid, "unsubscribed"))
+            return
+        if asked:
+            self._line.post(_presence(address, jid, "subscribed"))
+        if found is None:
+            self._line.post(self._desk_presence(jid))
+        else:
+            self._line.post(self._presence(address, jid, self._status(found)))
+
+    def _name(self, address: str, admin: Admin) -> str:
+        """As that admin may know it; "" when they may not."""
+        found = self._seen_by(address, admin)
+        if found is None:
+            return self._own_name if address == self._line.own else ""
+        return found.alias
+
+    @property
+    def _own_name(self) -> str:
+        return self._desk.site("").title or "Support desk"
+
+    def _seen_by(self, address: str, admin: Admin) -> Conversation | None:
+        found = self._desk.conversation_called(address.partition("@")[0])
+        return found if found and admin.role_at(found.site) >= Role.READS else None
+
+    # ---- showing them ----------------------------------------------------------------------------------------
+
+    async def _bring_up_to_date(self, conversation: bytes) -> None:
+        del self._stale[conversation]
+        try:
+            contact = await self._contact(conversation)
+        except StoreError:
+            self._stale[conversation] = None
+            raise
+        if contact is None:
+            return
+        status = self._status(contact.conversation)
+        if status:
+            self._introduce(contact)
+        else:
+            contact.is_introduced = False  # whoever removed it is asked again when it is opened again
+        if status != contact.shown:
+            self._show(contact, status)
+
+    async def _contact(self, conversation: bytes) -> _Contact | None:
+        """As it stands now, and with its address on disk; None: it is gone."""
+        found = self._desk.conversation_of(conversation)
+        if found is None:
+            return None
+        contact = self._contacts.get(conversation)
+        if contact is None:
+            contact = _Contact(found, self._address_of(found.alias))
+            try:
+                await self._place(found, contact.address)
+            except NotFound:
+                return None
+            contact = self._contacts.setdefault(conversation, contact)
+        contact.conversation = found
+        return contact
+
+    async def _place(self, conversation: Conversation, address: str) -> None:
+        """Rule 1."""
+        room = self._desk.room_of(conversation.id)
+        if room is None or room.address.reveal() != address:
+            await self._desk.place_room(conversation.id, Private(address))
+
+    def _introduce(self, contact: _Contact) -> None:
+        """Rule 2's request."""
+        if contact.is_introduced:
+            return
+        contact.is_introduced = True
+        for admin in self._readers(contact.conversation):
+            request = _presence(contact.address, admin.address.reveal(), "subscribe")
+            SubElement(request, _NICK).text = contact.conversation.alias
+            self._line.post(request)
+
+    def _introduce_desk(self, jid: str) -> None:
+        """Also ask whether they are there (RFC 6121 §4.3.1)."""
+        request = _presence(self._line.own, jid, "subscribe")
+        SubElement(request, _NICK).text = self._own_name
+        for presence in (request, self._desk_presence(jid), _presence(self._line.own, jid, "probe")):
+            self._line.post(presence)
+
+    def _show(self, contact: _Contact, status: str) -> None:
+        contact.shown = status
+        for admin in self._readers(contact.conversation):
+            self._line.post(self._presence(contact.address, admin.address.reveal(), status))
+
+    def _take_off(self, address: str) -> None:
+        """Rule 4. It may have been any admin's, and to whom it was none it says nothing."""
+        self._contacts = {key: each for key, each in self._contacts.items() if each.address != address}
+        for jid in self._admins:
+            self._line.post(_presence(f"{address}/{_RESOURCE}", jid, "unavailable"))
+            self._line.post(_presence(address, jid, "unsubscribe"))
+            self._line.post(_presence(address, jid, "unsubscribed"))
+
+    def _status(self, conversation: Conversation) -> str:
+        """What stands beside the name; "" when it is not open."""
+        if conversation.standing is not Standing.OPEN:
+            return ""
+        parts = [self._desk.site(conversation.site).title]
+        if conversation.waiting_minute is not None:
+            parts.append(f"waiting since {_time(conversation.waiting_minute)}")
+        if owner := self._desk.name_of(conversation.owner):
+            parts.append(f"with {owner}")
+        return " · ".join(part for part in parts if part) or "open"
+
+    def _presence(self, address: str, to: str, status: str) -> Element:
+        presence = _presence(f"{address}/{_RESOURCE}", to, "" if status else "unavailable")
+        if status:
+            SubElement(presence, "{jabber:client}show").text = "chat"
+            SubElement(presence, "{jabber:client}status").text = status
+        return presence
+
+    def _desk_presence(self, jid: str) -> Element:
+        presence = _presence(f"{self._line.own}/{_RESOURCE}", jid)
+        SubElement(presence, "{jabber:client}status").text = "!help lists the commands"
+        return presence
+
+    def _readers(self, conversation: Conversation) -> list[Admin]:
+        return self._desk.admins_of(conversation.site)
+
+    def _address_of(self, alias: str) -> str:
+        return f"{alias}@{self._line.domain}"
+
+    def _say(self, address: str, message: Element) -> None:
+        message.set("from", f"{address}/{_RESOURCE}")
+        self._line.post(message)
+
+
+def _presence(sender: str, to: str, kind: str = "") -> Element:
+    presence = Element("{jabber:client}presence", {"from": sender, "to": to})
+    if kind:
+        presence.set("type", kind)
+    return presence
+
+
+def _time(minute: int) -> str:
+    return datetime.fromtimestamp(minute * 60, UTC).strftime("%d %b %H:%M UTC")
+
+
+def _bare(jid: str) -> str:
+    return jid.partition("/")[0].casefold()

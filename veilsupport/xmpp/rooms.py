@@ -1,0 +1,445 @@
+"""The room form: each conversation is a room, where the visitor speaks under their alias and every admin is a member.
+
+The rules:
+
+1. A room's address cannot be guessed, and is on our disk before the room is made: after a crash there is none that
+   nobody knows of. One that is burned while it is being made is destroyed by whoever makes it.
+2. It is made members-only, non-anonymous, hidden, persistent and archived, and looked at whenever we enter it: what the
+   server did not grant is not relied on. Members are the admins of the conversation's site, no more and no fewer, and
+   this is brought about again in every session, for closed rooms once in a process: whoever was removed in between is
+   out. Whoever else is seen in a room (the server's own admin, say) is told of there.
+3. Each room is seen to by itself: entered, its members called, its archive asked for what of ours arrived and for all
+   that was said behind the last line taken, then what came live in the meantime. Only then does anything leave for it.
+   One that does not answer keeps nobody else waiting. What is overtaken by being thrown out begins anew.
+4. What the server refuses for good (no rooms, no new ones, no more members, no archive) is met with the direct form:
+   for that conversation, or for all when it refuses the staff room, with a plain word to the admins. The next session
+   tries again.
+5. A closed or blocked conversation's room is left when everything has arrived there; it stays with its archive, and is
+   entered again when either side goes on. What admins wrote into it meanwhile is taken then.
+
+How one room is brought up stands in opening.py, what the server is asked for it in roomservice.py; what is said in it
+is taken in roomtalk.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from xml.etree.ElementTree import Element
+
+from veilsupport.desk import Desk
+from veilsupport.errors import NotFound, StoreError, Unavailable
+from veilsupport.model import Conversation, Room, Standing
+from veilsupport.xmpp import stanzas
+from veilsupport.xmpp.line import Line
+from veilsupport.xmpp.opening import Opening
+from veilsupport.xmpp.outgoing import Outgoing
+from veilsupport.xmpp.place import Place, State
+from veilsupport.xmpp.roomservice import Refused, RoomService
+from veilsupport.xmpp.roomtalk import RoomTalk
+from veilsupport.xmpp.tending import Tending
+
+_AT_ONCE: Final = 8  # rooms that are seen to side by side
+_HELD_MAX: Final = 2000  # live lines that wait for their room's archive; beyond, the archive has them
+_PAUSES: Final = (1.0, 5.0, 30.0, 120.0)
+_STEADY_SECONDS: Final = 30.0  # in a room for that long, and being thrown out is no reason to hesitate
+_TEND_SECONDS: Final = 2.0
+_NEWS_SECONDS: Final = 0.3  # what changes several times in a moment is said once
+
+
+@dataclass(slots=True)
+class _Job:
+    """To bring a place up; or only to see to its members; or, without one, to destroy a room."""
+
+    place: Place | None
+    members_only: bool = False
+    destroy: tuple[str, str] = field(default=("", ""), repr=False)  # stanza id and address
+
+
+class Rooms:
+    """All rooms of one session, and the workers that see to them. `form` says how conversations look at the moment."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        line: Line,
+        outgoing: Outgoing,
+        talk: RoomTalk,
+        *,
+        wanted: bool,
+        language: Callable[[str], str],
+        clock: Callable[[], float],
+    ) -> None:
+        self.form = "not known yet"
+        self.on_staff: Callable[[Collection[str] | None], None] = lambda jids: None  # who is in it; None: there is none
+        self._desk = desk
+        self._line = line
+        self._outgoing = outgoing
+        self._talk = talk
+        self._wanted = wanted
+        self._clock = clock
+        self._service = RoomService(line)
+        self._staff = Place(None, "", "")
+        self._places: dict[bytes, Place] = {}
+        self._by_address: dict[str, Place] = {}
+        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+        self._news = asyncio.Event()
+        self._told: set[str] = set()  # what the admins have been told of refusals
+        self._members_seen_to: set[bytes] = set()  # conversations whose room has the members of this process
+        self._opening = Opening(desk, line, outgoing, talk, self._service, placed=self._placed, clock=clock)
+        self._tending = Tending(desk, line, language=language, may_read=self._opening.may_read, clock=clock)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(_AT_ONCE):
+                tasks.create_task(self._work())
+            tasks.create_task(self._tend())
+
+    # ---- a session -------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """A fresh session: the staff room first, which shows whether there are rooms. Unavailable: no answer."""
+        before = dict(self._places)
+        self._places.clear()
+        self._by_address.clear()
+        if not self._wanted:
+            await self._do_without("")
+            return
+        try:
+            await self._service.find()
+            await self._open_staff_room()
+        except Refused as why:
+            await self._do_without(str(why))
+            return
+        except Unavailable:
+            if not self._line.up.is_set():
+                raise
+            await self._do_without("its rooms do not answer")
+            return
+        self.form = "a room for each visitor"
+        self._desk.rooms_return()
+        self._see_to_all(before)
+
+    def _see_to_all(self, before: Mapping[bytes, Place]) -> None:
+        """The open ones, and those that we had not done with; then the members of the others."""
+        under_way = {each.conversation for each in self._desk.unacknowledged() if each.to_room}
+        closed = []
+        for room in self._desk.rooms():
+            key = room.conversation.id
+            if room.conversation.standing is Standing.OPEN or key in under_way or key in before:
+                uncalled = key in before and before[key].invites
+                self._see_to(self._place(room.conversation, room.address.reveal(), invite=uncalled))
+            elif key not in self._members_seen_to and self._service.has(room.address.reveal()):
+                closed.append(_Job(_made_place(room), members_only=True))
+        for job in closed:
+            self._jobs.put_nowait(job)
+
+    def resumed(self) -> None:
+        """The same session goes on: what was cut half-way is begun again, and a subject may have been lost."""
+        for place in [self._staff, *self._places.values()]:
+            if place.state is State.OUT:
+                self._see_to(place)
+            place.subject_asked = ""
+            place.looks_stale = True
+        self._news.set()
+
+    async def _open_staff_room(self) -> None:
+        known = self._desk.staff_room()
+        address = known.reveal() if known else ""
+        self._staff = Place(None, "desk", address if self._service.has(address) else "")
+        self._staff.state = State.OPENING
+        await self._opening.open(self._staff)
+        self._is_ready(self._staff)
+
+    async def _do_without(self, why: str) -> None:
+        """Rule 4, for all of them; `why` is empty when the operator wants it so."""
+        self.form = f"all in one chat, because of the server: {why}" if why else "all in one chat"
+        for place in [self._staff, *self._places.values()]:
+            self._leave(place)
+        self._service.jid = ""
+        self._staff = Place(None, "", "")
+        self._places.clear()
+        await self._desk.place_directly(None, now=self._clock())
+        # All that can be left of those that were under way are rooms to be destroyed.
+        under_way = [each for each in self._desk.unacknowledged() if each.to_room]
+        await self._desk.deliveries_lost([each.stanza_id for each in under_way])
+        self.on_staff(None)
+        if why:
+            await self._tell_once(
+                f"Your server gives this desk no room for each visitor: {why}."
+                " All conversations come here, in this chat."
+            )
+
+    async def _tell_once(self, words: str) -> None:
+        if words not in self._told:
+            self._told.add(words)
+            await self._desk.announce(words, now=self._clock())
+
+    # ---- for the pump ----------------------------------------------------------------------------------------
+
+    def address(self, conversation: bytes | None) -> str | None:
+        """Where stanzas for it may go now; else it is seen to."""
+        place = self._staff if conversation is None else self._places.get(conversation)
+        if place is not None and place.state is State.READY:
+            return place.address
+        if conversation is not None and place is None and self._service.jid:
+            self._want(conversation)
+        return None
+
+    def not_ready(self) -> Collection[bytes]:
+        return [key for key, place in self._places.items() if place.state is not State.READY]
+
+    def lost_us(self, conversation: bytes | None) -> None:
+        place = self._staff if conversation is None else self._places.get(conversation)
+        if place is not None and place.state is State.READY:
+            self._again(place)
+
+    def destroy(self, stanza_id: str, address: str) -> None:
+        self._jobs.put_nowait(_Job(None, destroy=(stanza_id, address)))
+
+    # ---- for the intake --------------------------------------------------------------------------------------
+
+    def knows(self, room: str) -> bool:
+        return room in self._by_address
+
+    async def hear(self, message: Element, speaker: str) -> None:
+        """A live line from a room of ours. Raises what the desk does (StoreError)."""
+        place = self._by_address.get(sender_of(message))
+        if place is None:
+            return
+        if (words := stanzas.subject_of(message)) is not None:
+            place.subject = words
+            self._news.set()
+        elif stanzas.is_from_outside(message) and message.get("id", "") not in place.bounced:
+            place.bounced.add(message.get("id", ""))
+            self._again(place)  # and its archive tells what of ours it has
+        elif place.state is not State.READY:
+            if len(place.held) < _HELD_MAX:
+                place.held.append((message, speaker))
+        else:
+            await self._take(place, message, speaker)
+
+    async def _take(self, place: Place, message: Element, speaker: str) -> None:
+        try:
+            await self._talk.take(place, message, speaker)
+        except Unavailable:  # keys are needed for it and do not come: it is taken from the archive later
+            self._again(place)
+
+    def expelled(self, room: str) -> None:
+        """Thrown out, or the room was shut down: back in at once, or after a pause when that does not help."""
+        place = self._by_address.get(room)
+        if place is not None:
+            self._again(place)
+
+    def occupants_changed(self, room: str) -> None:
+        place = self._by_address.get(room)
+        if place is None or place.state is not State.READY:
+            return
+        if place is self._staff:
+            self.on_staff({each.jid for each in self._line.occupants.of(room)})
+        if self._tending.find_strangers(place):
+            place.looks_stale = True
+            self._news.set()
+
+    # ---- for the desk's news ---------------------------------------------------------------------------------
+
+    def look_at(self, conversation: bytes) -> None:
+        """Its standing, owner or wait may differ: for the subject, and for leaving."""
+        if place := self._places.get(conversation):
+            place.looks_stale = True
+            self._news.set()
+        elif self._service.jid and self._desk.has_room(conversation) and self._is_open_room(conversation):
+            self._want(conversation)
+
+    def _is_open_room(self, conversation: bytes) -> bool:
+        room = self._desk.room_of(conversation)
+        return room is not None and room.conversation.standing is Standing.OPEN
+
+    def typing(self, conversation: bytes) -> None:
+        place = self._places.get(conversation)
+        if place is not None and place.state is State.READY:
+            self._line.post(stanzas.composing(place.address, secrets.token_hex(8), kind="groupchat"))
+
+    def read_up_to(self, conversation: bytes, seq: int) -> None:
+        """The visitor has looked at everything up to message `seq`."""
+        place = self._places.get(conversation)
+        if place is None or place.state is not State.READY:
+            return
+        seen = [archive_id for number, archive_id in place.answers if number <= seq]
+        if seen and seen[-1] != place.marked:
+            place.marked = seen[-1]
+            self._line.post(stanzas.displayed(place.address, secrets.token_hex(8), seen[-1], kind="groupchat"))
+
+    # ---- seeing to rooms -------------------------------------------------------------------------------------
+
+    def _want(self, conversation: bytes) -> None:
+        """It is needed for the first time in this session; whoever had left it is called back."""
+        found = self._desk.conversation_of(conversation)
+        if found is None:
+            return
+        room = self._desk.room_of(conversation)
+        address = room.address.reveal() if room else ""
+        self._see_to(self._place(found, address, invite=True))
+
+    def _place(self, conversation: Conversation, address: str, *, invite: bool) -> Place:
+        place = Place(conversation.id, conversation.alias, address, site=conversation.site, invites=invite)
+        self._places[conversation.id] = place
+        if address:
+            self._by_address[address] = place
+        return place
+
+    def _see_to(self, place: Place) -> None:
+        """Not the staff room that there is none of."""
+        if place.state is not State.OPENING and (place.conversation or place.address):
+            place.state = State.OPENING
+            self._jobs.put_nowait(_Job(place))
+
+    def _again(self, place: Place) -> None:
+        """At once if it stood long enough; else later, so that two who disagree do not wear the server out."""
+        place.is_disturbed = True
+        self._line.leave(place.address)
+        if place.state is State.READY:
+            if self._clock() - place.ready_at >= _STEADY_SECONDS:
+                place.failures = 0
+            self._later(place)
+
+    def _later(self, place: Place) -> None:
+        """Another attempt, the first one soon."""
+        place.state = State.OUT
+        place.again_at = self._clock() + (0.0, *_PAUSES)[min(place.failures, len(_PAUSES))]
+        place.failures += 1
+        self._news.set()
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._jobs.get()
+            await self._line.up.wait()
+            if job.place is None:
+                await self._destroy(*job.destroy)
+            elif job.members_only:
+                await self._see_to_members(job.place)
+            else:
+                await self._bring_up(job.place)
+
+    async def _bring_up(self, place: Place) -> None:
+        """One attempt; what fails for a while is tried again after a pause."""
+        if not self._is_current(place):
+            return
+        try:
+            await self._opening.open(place)
+            self._is_ready(place)
+        except Refused as why:
+            await self._refused(place, str(why))
+        except NotFound:  # burned in the meantime
+            self._forget(place)
+        except (Unavailable, StoreError):
+            self._later(place)
+
+    def _is_current(self, place: Place) -> bool:
+        """Whether it belongs to the present session, and is still wanted."""
+        return place is self._staff if place.conversation is None else self._places.get(place.conversation) is place
+
+    def _placed(self, place: Place) -> None:
+        """It has an address, or another one than before."""
+        if self._is_current(place):
+            self._by_address[place.address] = place
+
+    def _is_ready(self, place: Place) -> None:
+        place.state = State.READY
+        place.ready_at = self._clock()
+        place.invites = False
+        place.looks_stale = True
+        place.bounced.clear()
+        if place.conversation is not None:
+            self._members_seen_to.add(place.conversation)
+        self._news.set()
+        self._desk.wake.set()
+        self.occupants_changed(place.address)
+
+    async def _refused(self, place: Place, why: str) -> None:
+        """Rule 4, for one of them."""
+        if not self._is_current(place):
+            return
+        self._forget(place)
+        if place.conversation is None:
+            await self._do_without(why)
+        elif self._desk.conversation_of(place.conversation):
+            await self._desk.place_directly(place.conversation, now=self._clock())
+            await self._tell_once(
+                f"Your server refused a room for a visitor: {why}. It goes on in the chat with this desk."
+            )
+
+    def _forget(self, place: Place) -> None:
+        if place.conversation is not None and self._is_current(place):
+            del self._places[place.conversation]
+        self._leave(place)
+
+    def _leave(self, place: Place) -> None:
+        if self._by_address.get(place.address) is place:
+            del self._by_address[place.address]
+            self._line.leave(place.address)
+
+    async def _see_to_members(self, place: Place) -> None:
+        """Of a room that we are not in."""
+        try:
+            await self._opening.let_members_in(place)
+        except (Refused, Unavailable, StoreError):
+            return  # The next session tries again.
+        if place.conversation is not None:
+            self._members_seen_to.add(place.conversation)
+
+    async def _destroy(self, stanza_id: str, address: str) -> None:
+        if place := self._by_address.get(address):
+            self._forget(place)
+        try:
+            gone = await self._service.destroy(address, "This conversation was erased.")
+            await self._outgoing.destroyed(stanza_id, gone=gone)
+        except (Unavailable, StoreError):
+            pass  # It stays marked as sent, and the next session makes it due again.
+
+    # ---- tending ---------------------------------------------------------------------------------------------
+
+    async def _tend(self) -> None:
+        """Every other moment: subjects that differ, strangers, rooms to be left, rooms to be tried again."""
+        while True:
+            try:
+                async with asyncio.timeout(_TEND_SECONDS):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+            await asyncio.sleep(_NEWS_SECONDS)
+            self._news.clear()
+            if not self._outgoing.ready.is_set():
+                continue
+            for place in [self._staff, *self._places.values()]:
+                if (
+                    place.state is State.OUT
+                    and place.again_at <= self._clock()
+                    and (place.address or place.conversation)
+                ):
+                    self._see_to(place)
+                elif place.state is State.READY and place.looks_stale:
+                    await self._look_after(place)
+
+    async def _look_after(self, place: Place) -> None:
+        place.looks_stale = False
+        try:
+            if not await self._tending.look_after(place):
+                self._forget(place)
+        except NotFound:
+            self._forget(place)
+        except StoreError:
+            place.looks_stale = True
+
+
+def _made_place(room: Room) -> Place:
+    conversation = room.conversation
+    return Place(conversation.id, conversation.alias, room.address.reveal(), site=conversation.site)
+
+
+def sender_of(message: Element) -> str:
+    """The bare JID of whoever sent it: a room, or an account."""
+    return message.get("from", "").partition("/")[0].casefold()

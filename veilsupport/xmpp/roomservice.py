@@ -1,0 +1,156 @@
+"""The rooms of our own server: found, made, entered, filled with members, destroyed. Knows no desk and no visitor.
+
+A room counts as made when the server says of it (XEP-0030) that it is all that we need. One that was left half-made by
+a crash is made to the end by whoever enters it next.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+from typing import Final
+from xml.etree.ElementTree import Element
+
+from veilsupport.errors import Unavailable
+from veilsupport.xmpp import muc
+from veilsupport.xmpp.line import Declined, Line
+
+_DISCO_ITEMS: Final = "{http://jabber.org/protocol/disco#items}"
+_LOOK_SECONDS: Final = 15.0  # for what a server says of itself; a dead part of it shall not keep us from the others
+_ARCHIVE: Final = "urn:xmpp:mam:2"
+_LOST: Final = {"gone", "item-not-found", "forbidden", "registration-required"}
+
+# RFC 6120 §8.3.3 and XEP-0045 §7.2: the words behind a server's refusal.
+_WHY: Final = {
+    "not-allowed": "it does not let this account make rooms",
+    "forbidden": "it does not let this account make rooms",
+    "resource-constraint": "it allows no more rooms or members",
+    "service-unavailable": "it has no rooms",
+    "remote-server-not-found": "its rooms cannot be reached",
+    "item-not-found": "it does not let new rooms be made",
+    "gone": "it does not let new rooms be made",
+    "jid-malformed": "it does not take our names of rooms",
+}
+
+
+class Refused(Exception):
+    """The server does not let us have that room; why, in plain words."""
+
+
+class Lost(Refused):
+    """It was destroyed, or is not ours any more; another address may do."""
+
+
+class RoomService:
+    """`jid` is the service's; "" while none is known."""
+
+    def __init__(self, line: Line) -> None:
+        self.jid = ""
+        self._line = line
+        self._form: Element | None = None  # the owner's form of a room that was just made: they are all alike
+
+    async def find(self) -> None:
+        """The first service of our server that has rooms. Refused: there is none. Unavailable: no answer."""
+        self.jid = ""
+        self._form = None
+        items = await self._line.ask("get", Element(f"{_DISCO_ITEMS}query"), to=self._line.domain)
+        if isinstance(items, Declined):
+            raise Refused("it does not tell what it offers")
+        for item in items.iterfind(f"{_DISCO_ITEMS}query/{_DISCO_ITEMS}item"):
+            jid = item.get("jid", "").casefold()
+            if jid and not item.get("node") and await self._has_rooms(jid):
+                self.jid = jid
+                return
+        raise Refused("it has no rooms")
+
+    def new_address(self, kind: str) -> str:
+        """Nobody can guess it."""
+        return f"{kind}-{secrets.token_hex(10)}@{self.jid}"
+
+    def has(self, address: str) -> bool:
+        return bool(self.jid) and address.partition("@")[2] == self.jid
+
+    async def enter(self, address: str, nick: str, name: str) -> bool:
+        """Be in that room, which is as it should be; whether it had to be made. Refused, Lost."""
+        created = await self._join(address, nick)
+        lacking = muc.NEEDED if created else await self._lacking(address)
+        if lacking:
+            await self._configure(address, name)
+            lacking = await self._lacking(address)
+        if lacking:
+            if created:
+                await self._line.ask("set", muc.destruction(""), to=address)
+            raise Refused("its rooms have no archive" if lacking == {_ARCHIVE} else "its rooms are not private")
+        return created
+
+    async def let_in(self, address: str, wanted: Collection[str]) -> set[str]:
+        """Have these bare JIDs as members and nobody else; who of them is new. We need not be in the room."""
+        answer = await self._line.ask("get", muc.affiliation_query("member"), to=address)
+        if isinstance(answer, Declined):
+            raise _refusal(answer)
+        members = muc.affiliated(answer)
+        new, gone = set(wanted) - members, members - set(wanted)
+        if new or gone:
+            done = await self._line.ask("set", muc.affiliations(sorted(new), removed=sorted(gone)), to=address)
+            if isinstance(done, Declined):
+                raise _refusal(done)
+        return new
+
+    def invite(self, address: str, jids: Collection[str], reason: str) -> None:
+        for jid in sorted(jids):
+            for invitation in muc.invitations(address, jid, reason):
+                self._line.post(invitation)
+
+    async def destroy(self, address: str, reason: str = "") -> bool:
+        """Whether it is gone. One that is not ours any more is as good as not there."""
+        self._line.leave(address)
+        answer = await self._line.ask("set", muc.destruction(reason), to=address)
+        return not isinstance(answer, Declined) or answer.condition in {*_LOST, "not-allowed"}
+
+    # ---- within ----------------------------------------------------------------------------------------------
+
+    async def _has_rooms(self, jid: str) -> bool:
+        try:
+            info = await self._line.ask("get", muc.features_query(), to=jid, timeout_seconds=_LOOK_SECONDS)
+        except Unavailable:
+            if not self._line.up.is_set():
+                raise
+            return False
+        return not isinstance(info, Declined) and muc.has_rooms(info)
+
+    async def _join(self, address: str, nick: str) -> bool:
+        """Whether it was not there before. For a nick that an admin has taken the visitor gets a longer one."""
+        answer = await self._line.join(address, nick)
+        if isinstance(answer, Declined) and answer.condition == "conflict":
+            answer = await self._line.join(address, f"{nick}-{secrets.token_hex(2)}")
+        if isinstance(answer, Declined):
+            raise _refusal(answer)
+        return answer.created
+
+    async def _lacking(self, address: str) -> frozenset[str]:
+        info = await self._line.ask("get", muc.features_query(), to=address)
+        return muc.NEEDED - (set() if isinstance(info, Declined) else muc.features(info))
+
+    async def _configure(self, address: str, name: str) -> None:
+        answer = await self._submit(address, name, self._form) if self._form is not None else None
+        if answer is not None and not isinstance(answer, Declined):
+            return
+        form = await self._line.ask("get", muc.settings_query(), to=address)
+        if isinstance(form, Declined):
+            raise _refusal(form)
+        answer = await self._submit(address, name, form)
+        if isinstance(answer, Declined) and muc.offers(form, muc.EJABBERD_ARCHIVE):
+            # ejabberd offers the field also where it allows no archive, and then refuses any form that has it.
+            form = muc.without(form, muc.EJABBERD_ARCHIVE)
+            answer = await self._submit(address, name, form)
+        if isinstance(answer, Declined):
+            raise _refusal(answer)
+        self._form = form
+
+    async def _submit(self, address: str, name: str, form: Element) -> Element | Declined:
+        return await self._line.ask("set", muc.settings_form(form, name), to=address)
+
+
+def _refusal(answer: Declined) -> Refused:
+    kind = Lost if answer.condition in _LOST else Refused
+    return kind(_WHY.get(answer.condition, "it refuses them"))
