@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 from pathlib import Path
 
 import pytest
 
-from veilsupport import crypto
+from veilsupport import config, crypto, directory
 from veilsupport.crypto import ApplianceKey
-from veilsupport.directory import ONION_KEY, DataDirectory
+from veilsupport.directory import ONION_KEY, DataDirectory, Onion
 from veilsupport.errors import SetupError
 from veilsupport.model import Private
 
@@ -67,19 +68,21 @@ def test_passphrase_is_asked_only_when_it_is_needed(tmp_path: Path) -> None:
         assert house.key(no_passphrase) == key
 
 
-def test_under_a_passphrase_the_onion_key_rests_sealed_and_is_used_from_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("service", Onion)
+def test_under_a_passphrase_the_onion_key_rests_sealed_and_is_used_from_memory(service: Onion, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with DataDirectory(data) as house:
         key = house.key(no_passphrase)
-        plain = house.onion(key)
+        plain = house.onion(service, key)
         assert plain.is_relative_to(data)
-        plain.mkdir(parents=True)
-        secret = crypto.new_onion_key()
-        (plain / ONION_KEY).write_bytes(secret)
+        assert stat.S_IMODE(plain.stat().st_mode) == 0o700
+        secret = (plain / ONION_KEY).read_bytes()
+        assert house.onion(service, key) == plain
+        assert (plain / ONION_KEY).read_bytes() == secret
         house.keep_key(key, Private("open sesame"))
         assert not plain.exists()
     with DataDirectory(data) as house:
-        used = house.onion(key)
+        used = house.onion(service, key)
         assert not used.is_relative_to(data)
         assert (used / ONION_KEY).read_bytes() == secret
         assert stat.S_IMODE(used.stat().st_mode) == 0o700
@@ -88,16 +91,51 @@ def test_under_a_passphrase_the_onion_key_rests_sealed_and_is_used_from_memory(t
     assert not used.exists()
     with DataDirectory(data) as house:
         house.keep_key(key, None)
-        assert (house.onion(key) / ONION_KEY).read_bytes() == secret
+        assert (house.onion(service, key) / ONION_KEY).read_bytes() == secret
+        assert not (data / service.sealed).exists()
 
 
 def test_a_passphrase_from_the_first_day_makes_a_sealed_onion_key(tmp_path: Path) -> None:
     with DataDirectory(tmp_path / "data") as house:
         key = house.key(no_passphrase)
         house.keep_key(key, Private("open sesame"))
-        first = (house.onion(key) / ONION_KEY).read_bytes()
+        first = (house.onion(Onion.PAGE, key) / ONION_KEY).read_bytes()
         assert len(first) == 96
     with DataDirectory(tmp_path / "data") as house:
-        assert (house.onion(key) / ONION_KEY).read_bytes() == first
+        assert (house.onion(Onion.PAGE, key) / ONION_KEY).read_bytes() == first
         with pytest.raises(SetupError, match="does not open"):
-            house.onion(ApplianceKey(b"o" * 32))
+            house.onion(Onion.PAGE, ApplianceKey(b"o" * 32))
+
+
+def test_each_onion_service_has_a_key_of_its_own(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path / "data") as house:
+        key = house.key(no_passphrase)
+        house.keep_key(key, Private("open sesame"))
+        page, xmpp = (house.onion(service, key) for service in Onion)
+        assert (page / ONION_KEY).read_bytes() != (xmpp / ONION_KEY).read_bytes()
+        (house.path / Onion.XMPP.sealed).write_bytes((house.path / Onion.PAGE.sealed).read_bytes())
+        with pytest.raises(SetupError, match="does not open"):  # one cannot be put in the other's place
+            house.onion(Onion.XMPP, key)
+
+
+def test_what_another_program_saved_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    directory.change_settings(data, lambda before: config.check(before.model_dump() | {"desk": {"name": "Night"}}))
+    after = directory.change_settings(data, lambda before: config.check(before.model_dump() | {"web": {"port": 81}}))
+    assert (after.desk.name, after.web.port) == ("Night", 81)
+    assert config.load(data) == after
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match="cannot be made"):
+        directory.change_settings(tmp_path / "file" / "data", lambda before: before)
+
+
+def test_onion_address_is_the_one_that_tor_computes() -> None:
+    """The secret half of RFC 8032's first test vector, as tor keeps it; rend-spec-v3 §6 gives the address."""
+    key = crypto._ONION_HEAD + bytes.fromhex(
+        "307c83864f2833cb427a2ef1c00a013cfdff2768d980c0a3a520f006904de94f" + "00" * 32
+    )
+    address = crypto.onion_address(key)
+    assert len(address) == 62
+    public = base64.b32decode(address.removesuffix(".onion").upper())
+    assert public[:32].hex() == "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+    assert public[34:] == b"\x03"

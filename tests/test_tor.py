@@ -14,9 +14,16 @@ from hypothesis import strategies as st
 
 from veilsupport.errors import SetupError, Unavailable
 from veilsupport.socks import SocksProxy
-from veilsupport.tor import TorDaemon, TorPhase, TorSettings, TorState
+from veilsupport.tor import Client, PrivateService, TorDaemon, TorPhase, TorSettings, TorState
 from veilsupport.tor.child import locked
-from veilsupport.tor.onion import check_reachable, prepare_directories, read_address, render_torrc, write_torrc
+from veilsupport.tor.onion import (
+    check_reachable,
+    clear_leftovers,
+    prepare_directories,
+    read_address,
+    render_torrc,
+    write_torrc,
+)
 from veilsupport.tor.state import (
     NO_NETWORK,
     Bootstrap,
@@ -24,6 +31,7 @@ from veilsupport.tor.state import (
     ControlLost,
     DescriptorUploaded,
     Liveness,
+    PrivateState,
     after,
     checked_badly,
     checked_well,
@@ -33,6 +41,9 @@ from veilsupport.tor.state import (
 )
 
 ADDRESS = "a" * 56 + ".onion"
+PRIVATE_ADDRESS = "b" * 56 + ".onion"
+ADA = Client("ada", "A" * 51 + "Q")
+BOB = Client("bob", "B" * 51 + "Q")
 BOOTSTRAPPING = replace(starting(TorState()), phase=TorPhase.BOOTSTRAPPING, progress=10)
 REACHABLE = checked_well(replace(TorState(), phase=TorPhase.PUBLISHING), now=1000.0)
 
@@ -40,6 +51,10 @@ REACHABLE = checked_well(replace(TorState(), phase=TorPhase.PUBLISHING), now=100
 def settings(directory: Path = Path("/srv/veil/tor"), **changes: object) -> TorSettings:
     mine = TorSettings(directory=directory, onion=directory / "onion", web_socket=directory / "web.sock")
     return replace(mine, **changes)  # type: ignore[arg-type]
+
+
+def private(directory: Path, *clients: Client) -> PrivateService:
+    return PrivateService(directory / "onion-xmpp", PRIVATE_ADDRESS, 5222, 15222, clients)
 
 
 def lines(of: TorSettings) -> list[str]:
@@ -76,6 +91,26 @@ def test_every_listener_in_the_torrc_is_a_unix_socket() -> None:
     ports = [line for line in lines(settings()) if line.partition(" ")[0].endswith("Port")]
     assert len(ports) == 3
     assert all("unix:" in line for line in ports)
+
+
+def test_private_service_without_clients_is_not_published(tmp_path: Path) -> None:
+    assert lines(settings(tmp_path, private=private(tmp_path))) == lines(settings(tmp_path))
+
+
+def test_private_service_comes_last_and_takes_none_of_the_pages_options(tmp_path: Path) -> None:
+    mine = lines(settings(tmp_path, private=private(tmp_path, ADA)))
+    assert mine[:-3] == lines(settings(tmp_path))
+    assert mine[-3:] == [
+        f'HiddenServiceDir "{tmp_path}/onion-xmpp"',
+        "HiddenServiceVersion 3",
+        "HiddenServicePort 5222 127.0.0.1:15222",
+    ]
+
+
+def test_tor_that_reads_its_torrc_again_stays_online() -> None:
+    mine = render_torrc(settings(), owner_pid=4711, online=True).splitlines()
+    assert [line.replace("DisableNetwork 0", "DisableNetwork 1") for line in mine] == lines(settings())
+    assert "DisableNetwork 0" in mine
 
 
 def test_operator_lines_come_before_ours_so_that_ours_win() -> None:
@@ -143,10 +178,26 @@ def test_directories_and_torrc_are_ours_alone(tmp_path: Path) -> None:
     prepare_directories(mine)
     mine.control_socket.touch()
     write_torrc(mine)
+    clear_leftovers(mine)
     for directory in (mine.directory, mine.onion, mine.directory / "run", mine.directory / "data"):
         assert directory.stat().st_mode & 0o777 == 0o700
     assert mine.torrc.stat().st_mode & 0o777 == 0o600
     assert not mine.control_socket.exists(), "an earlier tor's socket must not be taken for the new one's"
+
+
+def test_clients_are_files_of_ours_alone_and_whoever_is_gone_has_none(tmp_path: Path) -> None:
+    service = private(tmp_path, ADA, BOB)
+    service.directory.mkdir()
+    prepare_directories(settings(tmp_path, private=service))
+    write_torrc(settings(tmp_path, private=service))
+    files = service.directory / "authorized_clients"
+    assert (files / "ada.auth").read_text() == f"descriptor:x25519:{ADA.key}\n"
+    assert files.stat().st_mode & 0o777 == 0o700
+    assert (files / "ada.auth").stat().st_mode & 0o777 == 0o600
+    write_torrc(settings(tmp_path, private=private(tmp_path, BOB)))
+    assert [path.name for path in files.iterdir()] == ["bob.auth"]
+    write_torrc(settings(tmp_path, private=private(tmp_path)))
+    assert list(files.iterdir()) == []
 
 
 def test_directory_that_cannot_be_made_is_a_setup_error(tmp_path: Path) -> None:
@@ -352,6 +403,29 @@ def test_restart_is_counted_and_its_reason_stays_told_until_progress() -> None:
     assert (again.restarts, again.progress, again.descriptors_uploaded) == (1, 0, 0)
     assert again.trouble == "tor was killed by signal 9"
     assert after(again, Bootstrap(5, "x")).trouble is None
+
+
+def test_private_state_says_whether_it_is_published() -> None:
+    assert PrivateState(PRIVATE_ADDRESS, 0).summary == "not published: no client is authorised"
+    assert PrivateState(PRIVATE_ADDRESS, 1).summary == "not published yet"
+    assert PrivateState(PRIVATE_ADDRESS, 1, 2).summary == "published, for 1 client"
+    published = replace(REACHABLE, private=PrivateState(PRIVATE_ADDRESS, 2, 6))
+    assert published.private is not None
+    assert published.private.summary == "published, for 2 clients"
+    for changed in (restarting(published, "killed"), starting(published)):
+        assert changed.private == PrivateState(PRIVATE_ADDRESS, 2)
+    assert PRIVATE_ADDRESS not in str(published)
+
+
+def test_private_service_is_changed_before_tor_runs(tmp_path: Path) -> None:
+    states: list[TorState] = []
+    daemon = TorDaemon(settings(tmp_path), on_change=states.append)
+    assert daemon.state.private is None
+    daemon.serve_privately(private(tmp_path, ADA))
+    daemon.serve_privately(private(tmp_path, ADA))
+    assert [state.private for state in states] == [PrivateState(PRIVATE_ADDRESS, 1)]
+    daemon.serve_privately(None)
+    assert daemon.state.private is None
 
 
 @pytest.mark.parametrize("show", [str, repr, "{}".format])

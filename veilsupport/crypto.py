@@ -156,7 +156,7 @@ def unwrap_text(key: bytes, wrapped: bytes, context: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A visitor's X25519 pair, 32 bytes each."""
+    """An X25519 pair, a visitor's or an onion client's, 32 bytes each."""
 
     public: bytes
     private: bytes = field(repr=False)
@@ -242,7 +242,11 @@ def token_root(token: Private) -> Root:
     return Root(derive(raw, "veil-token"), derive(raw, "veil-session"))
 
 
-# ---- the onion service's key ------------------------------------------------------------------------
+# ---- the onion services' keys -----------------------------------------------------------------------
+
+
+_ONION_HEAD: Final = b"== ed25519v1-secret: type0 ==\0\0\0"
+_ONION_VERSION: Final = b"\x03"
 
 
 def new_onion_key() -> bytes:
@@ -251,7 +255,14 @@ def new_onion_key() -> bytes:
     expanded[0] &= 248
     expanded[31] &= 127
     expanded[31] |= 64
-    return b"== ed25519v1-secret: type0 ==\0\0\0" + bytes(expanded)
+    return _ONION_HEAD + bytes(expanded)
+
+
+def onion_address(key: bytes) -> str:
+    """The …onion of such a key, as tor computes it (rend-spec-v3 §6)."""
+    public = nacl.bindings.crypto_scalarmult_ed25519_base_noclamp(key[len(_ONION_HEAD) :][:32])
+    checksum = hashlib.sha3_256(b".onion checksum" + public + _ONION_VERSION).digest()[:2]
+    return base64.b32encode(public + checksum + _ONION_VERSION).decode().lower() + ".onion"
 
 
 # ---- passwords -------------------------------------------------------------------------------------------

@@ -13,11 +13,13 @@ import shutil
 import socket
 import stat
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from veilsupport import config, crypto
+from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.errors import SealError, SetupError
 from veilsupport.model import Private
@@ -25,12 +27,26 @@ from veilsupport.model import Private
 DATABASE: Final = "veilsupport.sqlite"
 KEY: Final = "appliance.key"
 ONION_KEY: Final = "hs_ed25519_secret_key"  # tor's name for it
-SEALED_ONION: Final = "onion.sealed"
 STATUS_SOCKET: Final = "status.sock"
 _SOCKET_PATH_MAX_BYTES: Final = 107  # sun_path of unix(7), less its closing zero
+
+
+class Onion(StrEnum):
+    """An onion service of ours, each with a key of its own. The value stands in names of files."""
+
+    PAGE = "onion"
+    XMPP = "onion-xmpp"
+
+    @property
+    def sealed(self) -> str:
+        """The file with its key, sealed to the appliance's key, when that one has a passphrase."""
+        return f"{self}.sealed"
+
+
 _OURS: Final = frozenset(
     (
-        *(DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", KEY, SEALED_ONION, STATUS_SOCKET),
+        *(DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", KEY, STATUS_SOCKET),
+        *(service.sealed for service in Onion),
         *("lock", "tor", "web", config.FILE_NAME, "README.md"),
     )
 )
@@ -46,8 +62,6 @@ class DataDirectory:
         self.web_socket = self.path / "web" / "web.sock"
         self.tor = self.path / "tor"
         self._key = self.path / KEY
-        self._open_onion = self.tor / "onion"
-        self._sealed_onion = self.path / SEALED_ONION
         self._in_memory: Path | None = None
         self._lock_fd = -1
 
@@ -132,54 +146,83 @@ class DataDirectory:
             ) from None
 
     def keep_key(self, key: ApplianceKey, passphrase: Private | None) -> None:
-        """Write the key file, wrapped when there is a passphrase; the onion service's key follows it."""
-        onion_key = self._onion_key(key)
+        """Write the key file, wrapped when there is a passphrase; the onion services' keys follow it."""
+        onion_keys = {service: found for service in Onion if (found := self._onion_key(service, key)) is not None}
         if passphrase is None:
-            self._keep_open(onion_key)
+            for service, onion_key in onion_keys.items():
+                self._keep_open(service, onion_key)
             config.write_private(self._key, key.to_file(None))
-            self._sealed_onion.unlink(missing_ok=True)
+            for service in Onion:
+                self._sealed(service).unlink(missing_ok=True)
             return
-        if onion_key is not None:
-            config.write_private(self._sealed_onion, crypto.wrap(key.settings, onion_key, b"onion"))
+        for service, onion_key in onion_keys.items():
+            self._keep_sealed(service, key, onion_key)
         self._replace_clear_key(key.to_file(passphrase))
-        self._forget_open_onion()
+        for service in Onion:
+            self._forget_open(service)
 
-    def onion(self, key: ApplianceKey) -> Path:
-        """Where tor shall find the onion service's key.
+    def onion(self, service: Onion, key: ApplianceKey) -> Path:
+        """The directory in which tor finds the service's key, which is made when there is none yet.
 
-        In the data directory, where tor makes it; or, when the appliance's key has a passphrase, in memory-backed
-        storage, and at rest sealed beside the database. SetupError: there is no such storage.
+        In the data directory; or, when the appliance's key has a passphrase, in memory-backed storage, and at rest
+        sealed beside the database. SetupError: there is no such storage.
         """
+        onion_key = self._onion_key(service, key) or crypto.new_onion_key()
         if not self._is_wrapped:
-            return self._open_onion
-        onion_key = self._onion_key(key)
-        if onion_key is not None and not self._sealed_onion.exists():  # killed in the middle of keep_key
-            config.write_private(self._sealed_onion, crypto.wrap(key.settings, onion_key, b"onion"))
-        self._forget_open_onion()
-        if onion_key is None:
-            onion_key = crypto.new_onion_key()
-            config.write_private(self._sealed_onion, crypto.wrap(key.settings, onion_key, b"onion"))
+            self._keep_open(service, onion_key)
+            return self._open(service)
+        if not self._sealed(service).exists():  # new, or killed in the middle of keep_key
+            self._keep_sealed(service, key, onion_key)
+        self._forget_open(service)
         self._in_memory = _memory_directory(self.path)
-        config.write_private(self._in_memory / ONION_KEY, onion_key)
-        return self._in_memory
+        path = self._in_memory / service
+        path.mkdir(mode=0o700, exist_ok=True)
+        config.write_private(path / ONION_KEY, onion_key)
+        return path
 
     @property
     def _is_wrapped(self) -> bool:
         raw = self._key_file()
         return raw is not None and ApplianceKey.needs_passphrase(raw)
 
-    def _onion_key(self, key: ApplianceKey) -> bytes | None:
+    def _open(self, service: Onion) -> Path:
+        return self.tor / service
+
+    def _sealed(self, service: Onion) -> Path:
+        return self.path / service.sealed
+
+    def _onion_key(self, service: Onion, key: ApplianceKey) -> bytes | None:
         """Wherever it rests; None before there is one. SetupError: it is sealed to another key."""
-        if (self._open_onion / ONION_KEY).exists():
-            return (self._open_onion / ONION_KEY).read_bytes()
-        if not self._sealed_onion.exists():
+        if (self._open(service) / ONION_KEY).exists():
+            return (self._open(service) / ONION_KEY).read_bytes()
+        if not self._sealed(service).exists():
             return None
         try:
-            return crypto.unwrap(key.settings, self._sealed_onion.read_bytes(), b"onion")
+            return crypto.unwrap(key.settings, self._sealed(service).read_bytes(), service.encode())
         except SealError:
             raise SetupError(
                 "The onion service's key does not open with this appliance's key.",
-                hint=f"Put back {SEALED_ONION} and {KEY} from the same backup.",
+                hint=f"Put back {service.sealed} and {KEY} from the same backup.",
+            ) from None
+
+    def _keep_sealed(self, service: Onion, key: ApplianceKey, onion_key: bytes) -> None:
+        config.write_private(self._sealed(service), crypto.wrap(key.settings, onion_key, service.encode()))
+
+    def _keep_open(self, service: Onion, onion_key: bytes) -> None:
+        if not (self._open(service) / ONION_KEY).exists():
+            self._open(service).mkdir(mode=0o700, parents=True, exist_ok=True)
+            config.write_private(self._open(service) / ONION_KEY, onion_key)
+
+    def _forget_open(self, service: Onion) -> None:
+        """SetupError: the clear key cannot be removed, and must not be thought to be."""
+        try:
+            _overwrite(self._open(service) / ONION_KEY)
+            if self._open(service).exists():
+                shutil.rmtree(self._open(service))
+        except OSError:
+            raise SetupError(
+                "The onion service's clear key cannot be removed from the disk.",
+                hint=f"Look at the owner and permissions of tor/{service} in the data directory.",
             ) from None
 
     def _replace_clear_key(self, wrapped: bytes) -> None:
@@ -191,22 +234,23 @@ class DataDirectory:
             os.fsync(before)
             os.close(before)
 
-    def _forget_open_onion(self) -> None:
-        """SetupError: the clear key cannot be removed, and must not be thought to be."""
-        try:
-            _overwrite(self._open_onion / ONION_KEY)
-            if self._open_onion.exists():
-                shutil.rmtree(self._open_onion)
-        except OSError:
-            raise SetupError(
-                "The onion service's clear key cannot be removed from the disk.",
-                hint="Look at the owner and permissions of tor/onion in the data directory.",
-            ) from None
 
-    def _keep_open(self, onion_key: bytes | None) -> None:
-        if onion_key is not None:
-            self._open_onion.mkdir(mode=0o700, parents=True, exist_ok=True)
-            config.write_private(self._open_onion / ONION_KEY, onion_key)
+def change_settings(data: Path, change: Callable[[Config], Config]) -> Config:
+    """Save the changed settings, tell the appliance that runs on them, and give them back.
+
+    SetupErrors: what is wrong with them, nothing was saved; or the appliance did not take what was saved.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        raise SetupError("The data directory cannot be made.", hint="Name another one with --data.") from None
+    with config.locked(data):
+        after = change(config.load(data))
+        config.save(data, after)
+        told = ask(data, "reload")
+    if told and "error" in told:
+        raise SetupError(f"It is saved, but the running desk did not take it. {told['error']}", hint=told["hint"])
+    return after
 
 
 def ask(data: Path, line: str) -> dict[str, Any] | None:

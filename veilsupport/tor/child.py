@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from veilsupport.errors import SetupError
-from veilsupport.tor.onion import TorSettings, write_torrc
+from veilsupport.tor.onion import TorSettings, clear_leftovers, write_torrc
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _EXIT_SECONDS: Final = 2  # for tor to end after SIGTERM, before SIGKILL
@@ -49,15 +50,18 @@ class Child:
         """Within about two seconds, by force if need be."""
         if self.process.returncode is not None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
+        self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(_EXIT_SECONDS):
                 await self.process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
+            self._signal(signal.SIGKILL)
             await self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Not by the process object, which would reap a tor that has just died: asyncio then takes its end for 255."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
 
     def why_ended(self) -> str:
         """In words of ours."""
@@ -83,6 +87,7 @@ def _complaint_words(line: str) -> str:
 async def launch(settings: TorSettings, executable: str, *, lock_fd: int) -> Child:
     """Write the torrc and start tor, which stays off the network until told otherwise. Raises SetupError."""
     write_torrc(settings)
+    clear_leftovers(settings)
     process = await _start(
         settings,
         [executable, "--defaults-torrc", "/nonexistent", "-f", str(settings.torrc)],

@@ -90,6 +90,10 @@ class Control:
         """From here on tor dials. Raises Unavailable."""
         await _in_thread(lambda: self._controller.set_conf("DisableNetwork", "0"))
 
+    async def reload(self) -> None:
+        """Let tor read its torrc and the private service's clients again. Raises Unavailable."""
+        await _in_thread(lambda: self._controller.signal(stem.Signal.RELOAD))
+
     async def close(self) -> None:
         """Never raises. tor ends of it."""
         with contextlib.suppress(Unavailable):

@@ -22,13 +22,21 @@ from veilsupport.errors import SetupError, Unavailable
 from veilsupport.socks import SocksProxy
 from veilsupport.tor.child import Child, find_executable, launch, locked, set_within
 from veilsupport.tor.control import Control
-from veilsupport.tor.onion import TorSettings, check_reachable, prepare_directories, read_address
+from veilsupport.tor.onion import (
+    PrivateService,
+    TorSettings,
+    check_reachable,
+    prepare_directories,
+    read_address,
+    write_torrc,
+)
 from veilsupport.tor.state import (
     STALLED,
     ControlLost,
     DescriptorUploaded,
     Liveness,
     News,
+    PrivateState,
     TorPhase,
     TorState,
     after,
@@ -53,10 +61,12 @@ class _Life:
     """One tor from its start to its end."""
 
     child: Child
+    settings: TorSettings  # what this tor has read
     over: asyncio.Event = field(default_factory=asyncio.Event)
     bootstrapped: asyncio.Event = field(default_factory=asyncio.Event)
     check_now: asyncio.Event = field(default_factory=asyncio.Event)
     directories: set[str] = field(default_factory=set)  # fingerprints of those that hold our descriptor
+    private_directories: set[str] = field(default_factory=set)  # the same for the private service
 
 
 class TorDaemon:
@@ -64,10 +74,11 @@ class TorDaemon:
 
     def __init__(self, settings: TorSettings, *, on_change: Callable[[TorState], None]) -> None:
         """`on_change` is called on the event loop with every new state."""
-        self.state = TorState()
+        self.state = TorState(private=_private_state(settings))
         self.socks = SocksProxy(settings.socks_socket)
         self._settings = settings
         self._on_change = on_change
+        self._changed = asyncio.Event()  # the settings
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; tor has ended on return. Expected trouble stays inside and is told in `state`.
@@ -81,7 +92,19 @@ class TorDaemon:
         except SetupError as error:
             self._become(replace(self.state, phase=TorPhase.FAILED, summary=error.message))
             raise
-        self._become(TorState(address=self.state.address, restarts=self.state.restarts))
+        private = _private_state(self._settings)
+        self._become(TorState(address=self.state.address, restarts=self.state.restarts, private=private))
+
+    def serve_privately(self, service: PrivateService | None) -> None:
+        """Change the private service or its clients; a running tor takes it at once.
+
+        When somebody is no client any more, all connections to it are cut: those who still are come back.
+        """
+        if service == self._settings.private:
+            return
+        self._settings = replace(self._settings, private=service)
+        self._become(replace(self.state, private=_private_state(self._settings)))
+        self._changed.set()
 
     async def _supervise(self, lock_fd: int, stop: asyncio.Event) -> None:
         executable = await find_executable(self._settings)
@@ -89,7 +112,8 @@ class TorDaemon:
         while not stop.is_set():
             started_at = time.monotonic()
             self._become(starting(self.state))
-            life = _Life(await launch(self._settings, executable, lock_fd=lock_fd))
+            settings = self._settings
+            life = _Life(await launch(settings, executable, lock_fd=lock_fd), settings)
             await self._live(life, stop)
             if stop.is_set():
                 return
@@ -123,15 +147,33 @@ class TorDaemon:
             self._become(replace(self.state, address=read_address(self._settings)))
             await control.listen(lambda news: self._hear(life, news))
             await control.release_network()
-            await self._bootstrap(life)
-            await set_within(life.check_now, _UPLOAD_SECONDS)
-            await self._check_for_ever(life)
-        except Unavailable:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._take_changes(life, control))
+                await self._bootstrap(life)
+                await set_within(life.check_now, _UPLOAD_SECONDS)
+                await self._check_for_ever(life)
+        except* Unavailable:
             logger.warning("tor cannot be controlled")
             life.over.set()
         finally:
             if control is not None:
                 await control.close()
+
+    async def _take_changes(self, life: _Life, control: Control) -> None:
+        """Let tor read what has changed since it was started, and whatever changes from now on."""
+        while True:
+            self._changed.clear()
+            if life.settings is not self._settings:
+                before, life.settings = life.settings.private, self._settings
+                life.private_directories.clear()
+                if before and _lost_clients(before, life.settings.private):
+                    # Off the network first, so that it comes back with introduction points that nobody knows. When only
+                    # its clients change tor keeps them (measured on 0.4.9), and whoever has read where they are comes
+                    # in by them for hours. Its circuits, which carry new connections too, end with it.
+                    await _read_again(replace(life.settings, private=None), control)
+                await _read_again(life.settings, control)
+                logger.info("tor has read its changed settings")
+            await self._changed.wait()
 
     def _hear(self, life: _Life, news: News) -> None:
         if life.over.is_set():
@@ -144,6 +186,10 @@ class TorDaemon:
                 life.over.set()
             case DescriptorUploaded(address, directory) if address == self.state.address:
                 self._count_upload(life, directory)
+            case DescriptorUploaded(address, directory) if self.state.private and address == self.state.private.address:
+                life.private_directories.add(directory)
+                private = replace(self.state.private, descriptors_uploaded=len(life.private_directories))
+                self._become(replace(self.state, private=private))
             case Liveness(up=True) if self.state.phase is TorPhase.UNREACHABLE:
                 life.check_now.set()
 
@@ -196,6 +242,20 @@ class TorDaemon:
         if state.phase is not before.phase and state.phase in {TorPhase.REACHABLE, TorPhase.UNREACHABLE}:
             logger.info("the onion service is %s", state.phase.value)
         self._on_change(state)
+
+
+def _private_state(settings: TorSettings) -> PrivateState | None:
+    service = settings.private
+    return PrivateState(service.address, len(service.clients)) if service else None
+
+
+async def _read_again(settings: TorSettings, control: Control) -> None:
+    write_torrc(settings, online=True)
+    await control.reload()
+
+
+def _lost_clients(before: PrivateService, after: PrivateService | None) -> bool:
+    return not set(before.clients) <= set(after.clients if after else ())
 
 
 async def _watch_exit(life: _Life) -> None:

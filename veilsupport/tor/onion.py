@@ -1,6 +1,8 @@
-"""The onion service: its settings, its torrc, its address, and the self-check that alone proves it reachable.
+"""The onion services: their settings, the torrc, the address, and the self-check that alone proves it reachable.
 
-Knows tor's options and where its files lie; does not know how tor is started and watched (daemon.py).
+One is for everybody, in front of the web server. A second, the private one, is in front of a port on this machine and
+for authorised clients alone. Knows tor's options and where its files lie; does not know how tor is started and watched
+(daemon.py), nor what listens behind.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import asyncio
 import os
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,25 @@ from veilsupport.socks import SocksProxy, dial
 _SOCKET_PATH_MAX_BYTES: Final = 107  # struct sockaddr_un: 108 with the closing NUL
 _ADDRESS: Final = re.compile(r"[a-z2-7]{56}\.onion")  # rend-spec-v3 §6
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] 2\d\d[ \r]")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who may reach the private service. `name` is fit for a file name; `key`: X25519, public, 52 letters of base32."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateService:
+    """An onion service that only its clients can find; without any it is not published, or everybody could."""
+
+    directory: Path  # its HiddenServiceDir, ours alone, with its key in it; may lie in memory
+    address: str = field(repr=False)  # …onion, of that key: known before tor has seen it
+    onion_port: int
+    local_port: int  # on 127.0.0.1
+    clients: tuple[Client, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +56,7 @@ class TorSettings:
     directory: Path
     onion: Path  # HiddenServiceDir: made here when it is not there; may lie in memory
     web_socket: Path  # where the web server listens; must lie in a directory that is ours alone
+    private: PrivateService | None = None
     executable: str = "tor"  # a name looked up in PATH and /usr/sbin, or a path
     torrc_lines: tuple[str, ...] = ()  # the operator's own lines, such as bridges
     library_path: str | None = None  # LD_LIBRARY_PATH for a bundled tor, and for nothing else
@@ -56,8 +78,10 @@ class TorSettings:
         return self.directory / "torrc"
 
 
-def render_torrc(settings: TorSettings, *, owner_pid: int) -> str:
+def render_torrc(settings: TorSettings, *, owner_pid: int, online: bool = False) -> str:
     """The whole torrc. Raises SetupError for paths or lines that tor would misread.
+
+    `online` is for a tor that runs and has been told to dial: it reads this again, and must not stop.
 
     The operator's lines come first: of most options the last one counts, so ours win; and no HiddenService
     line of theirs can slip into our onion service.
@@ -81,7 +105,7 @@ def render_torrc(settings: TorSettings, *, owner_pid: int) -> str:
         # tor polls this every 15 s; stem turns it into TAKEOWNERSHIP, by which tor dies with us at once.
         f"__OwningControllerProcess {owner_pid}",
         # Nothing leaves the machine until our listeners are attached and we say so.
-        "DisableNetwork 1",
+        f"DisableNetwork {0 if online else 1}",
         f"HiddenServiceDir {_quoted(settings.onion)}",
         "HiddenServiceVersion 3",
         f"HiddenServicePort 80 unix:{_quoted(settings.web_socket)}",
@@ -97,8 +121,21 @@ def render_torrc(settings: TorSettings, *, owner_pid: int) -> str:
         "HiddenServiceEnableIntroDoSDefense 1",
         "HiddenServiceEnableIntroDoSRatePerSec 25",
         "HiddenServiceEnableIntroDoSBurstPerSec 200",
+        *_private_lines(settings.private),
     ]
     return "".join(f"{line}\n" for line in [*map(_operator_line, settings.torrc_lines), *ours])
+
+
+def _private_lines(service: PrivateService | None) -> list[str]:
+    """None without clients: tor would take their absence for "open to everybody"."""
+    if service is None or not service.clients:
+        return []
+    _require_plain(service.directory)
+    return [
+        f"HiddenServiceDir {_quoted(service.directory)}",
+        "HiddenServiceVersion 3",
+        f"HiddenServicePort {service.onion_port} 127.0.0.1:{service.local_port}",
+    ]
 
 
 def prepare_directories(settings: TorSettings) -> None:
@@ -119,11 +156,30 @@ def prepare_directories(settings: TorSettings) -> None:
         ) from None
 
 
-def write_torrc(settings: TorSettings) -> None:
-    """Write torrc (0600) and clear away an earlier tor's sockets and cookie, lest a stale one be read."""
+def write_torrc(settings: TorSettings, *, online: bool = False) -> None:
+    """Write torrc (0600) and the private service's clients, who come first: it is never there without them."""
+    if settings.private is not None:
+        _write_clients(settings.private)
     settings.torrc.touch(mode=0o600)
     settings.torrc.chmod(0o600)
-    settings.torrc.write_text(render_torrc(settings, owner_pid=os.getpid()))
+    settings.torrc.write_text(render_torrc(settings, owner_pid=os.getpid(), online=online))
+
+
+def _write_clients(service: PrivateService) -> None:
+    """As tor reads them (rend-spec-v3, client authorization); whoever is no client any more loses their file."""
+    directory = service.directory / "authorized_clients"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    wanted = {f"{client.name}.auth": f"descriptor:x25519:{client.key}\n" for client in service.clients}
+    for path in directory.iterdir():
+        if path.name not in wanted:
+            path.unlink()
+    for name, line in wanted.items():
+        (directory / name).touch(mode=0o600)
+        (directory / name).write_text(line)
+
+
+def clear_leftovers(settings: TorSettings) -> None:
+    """Remove an earlier tor's sockets and cookie, lest a stale one be read."""
     for leftover in (settings.control_socket, settings.socks_socket, settings.directory / "run" / "cookie"):
         leftover.unlink(missing_ok=True)
 

@@ -26,6 +26,26 @@ class TorPhase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PrivateState:
+    """What is known of the private onion service; `summary` is plain words and holds no address."""
+
+    address: str = field(repr=False)
+    clients: int  # that are authorised; with none it is not published
+    descriptors_uploaded: int = 0  # directories that hold its descriptor since tor started or the clients changed
+    summary: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "summary", self._words())
+
+    def _words(self) -> str:
+        if not self.clients:
+            return "not published: no client is authorised"
+        if not self.descriptors_uploaded:
+            return "not published yet"
+        return f"published, for {self.clients} client{'s' if self.clients > 1 else ''}"
+
+
+@dataclass(frozen=True, slots=True)
 class TorState:
     """`summary` and `trouble` are plain words and hold no address; instants are Unix seconds."""
 
@@ -37,6 +57,7 @@ class TorState:
     descriptors_uploaded: int = 0  # directories that hold our descriptor since this tor started
     restarts: int = 0
     trouble: str | None = None  # what stands in the way, or why tor ended; None when all is well
+    private: PrivateState | None = None  # None: there is no private service
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +131,14 @@ def after(state: TorState, news: News) -> TorState:
 
 def starting(state: TorState) -> TorState:
     """A new tor is launched; what ended the last one stays told until this one gets somewhere."""
-    return replace(state, phase=TorPhase.STARTING, progress=0, summary="tor is starting", descriptors_uploaded=0)
+    return replace(
+        state,
+        phase=TorPhase.STARTING,
+        progress=0,
+        summary="tor is starting",
+        descriptors_uploaded=0,
+        private=_unpublished(state.private),
+    )
 
 
 def restarting(state: TorState, why: str) -> TorState:
@@ -121,6 +149,7 @@ def restarting(state: TorState, why: str) -> TorState:
         summary="tor ended; it is started again",
         trouble=why,
         restarts=state.restarts + 1,
+        private=_unpublished(state.private),
     )
 
 
@@ -147,6 +176,10 @@ def checked_badly(state: TorState, trouble: str, *, failures: int, now: float) -
         checked_at=now,
         trouble=NO_NETWORK if state.trouble == NO_NETWORK else trouble,
     )
+
+
+def _unpublished(private: PrivateState | None) -> PrivateState | None:
+    return private and replace(private, descriptors_uploaded=0)
 
 
 def _heard(state: TorState) -> TorState:
