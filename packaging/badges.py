@@ -1,4 +1,4 @@
-"""Draws static/badge-open.png and static/badge-down.png with Firefox.
+"""Draws static/badge-open.png, badge-away.png and badge-down.png with Firefox.
 
 PYTHONPATH=. .venv/bin/python packaging/badges.py
 """
@@ -12,7 +12,11 @@ from urllib.parse import quote
 from tests.live.firefox import Firefox
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
-WORDS = {"open": ("●", "#14614f", "The desk is open"), "down": ("○", "#a3271d", "Line down, messages kept")}
+WORDS = {
+    "open": ("●", "#14614f", "The desk is open"),
+    "away": ("○", "#56625e", "Away now, messages kept"),
+    "down": ("○", "#a3271d", "Line down, messages kept"),
+}
 PAGE = """<!doctype html><meta charset="utf-8"><style>
 p {{ box-sizing: border-box; width: 212px; margin: 0; padding: 4px; text-align: center;
      font: 600 12px/20px "DejaVu Sans", sans-serif; color: #1b2422; background: #f4f5f2; border: 1px solid #56625e }}

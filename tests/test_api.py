@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 
 from tests.browser import CIRCUIT, ONION, Browser, Served, answers
 from tests.desks import ADA, hand_over, intake
-from tests.program import EMAIL, HOST, PASSWORD, SITES, Program, tell
+from tests.program import EMAIL, HOST, PASSWORD, SITES, Program, Reply, tell
+from tests.test_web_changes import answers_as, corrects, retracts
 from veilsupport.commands import Command
 from veilsupport.desk import Desk
+from veilsupport.desk.attendance import AWAY
 from veilsupport.errors import StoreError, Unavailable
 from veilsupport.limits import Act, By, Limits, Row
 from veilsupport.web import api, refusals
@@ -158,6 +161,7 @@ def test_a_message_is_kept_and_due_to_the_admins(tmp_path: Path) -> None:
             "content": "hello",
             "at": "2027-01-15T08:00Z",
             "state": "kept",
+            "change": None,
         }
         assert [delivery.body for delivery in desk.due(now=2e9)] == ["hello"]
 
@@ -207,7 +211,7 @@ def test_status_tells_desk_and_states_truthfully(tmp_path: Path) -> None:
         await program.starts()
         empty = await program.get("/chat/status")
         assert empty.json == {
-            "desk": {"open": False, "answer_minutes": None, "conversation": None},
+            "desk": {"open": False, "staffed": True, "away": None, "answer_minutes": None, "conversation": None},
             "last_seq": 0,
             "read_seq": 0,
             "states": [],
@@ -219,11 +223,71 @@ def test_status_tells_desk_and_states_truthfully(tmp_path: Path) -> None:
         await desk.delivery_arrived(ring.stanza_id, ADA)
         assert (await program.post("/chat/read", {"seq": 2})).status == 204
         assert (await program.get("/chat/status")).json == {
-            "desk": {"open": True, "answer_minutes": None, "conversation": "open"},
+            "desk": {"open": True, "staffed": True, "away": None, "answer_minutes": None, "conversation": "open"},
             "last_seq": 2,
             "read_seq": 2,
             "states": [{"seq": 1, "state": "on_device"}],
         }
+
+    tell(tmp_path, story)
+
+
+def test_status_and_site_tell_who_is_there(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        desk.sites = {**SITES, "shop": replace(SITES["shop"], away="The shop is closed.")}
+        desk.line_changed(True)
+        desk.admins_are_there([])
+        await program.starts()
+        nobody = {"open": True, "staffed": False, "away": AWAY}
+        shop = nobody | {"away": "The shop is closed."}
+
+        def told(reply: Reply) -> dict[str, Any]:
+            return {name: reply.json.get("desk", reply.json)[name] for name in nobody}
+
+        assert told(await program.get("/chat/status")) == told(await program.get("/site")) == nobody
+        assert told(await program.get("/chat/status", origin=LISTED)) == shop  # there it would begin
+        assert told(await program.get("/site?name=shop")) == shop
+        await program.post("/chat/send", {"message": "x"}, origin=LISTED)
+        assert told(await program.get("/chat/status")) == shop
+        desk.admins_are_there(None)
+        assert told(await program.get("/chat/status")) == {"open": True, "staffed": True, "away": None}
+
+    tell(tmp_path, story)
+
+
+def test_history_shows_each_message_as_it_is_now(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("one")
+        await answers_as(desk, "at nin", "a")
+        await answers_as(desk, "a secret", "b")
+        await corrects(desk, "a", "at nine")
+        await retracts(desk, "b")
+        messages = (await program.get("/chat/history")).json["messages"]
+        assert [(each["content"], each["change"], each["state"]) for each in messages] == [
+            ("one", None, "kept"),
+            ("at nine", "corrected", "kept"),
+            ("", "retracted", "kept"),
+        ]
+
+    tell(tmp_path, story)
+
+
+def test_where_a_site_shows_no_read_marks_the_api_does_not(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("one")
+        [ring] = await hand_over(desk)
+        await desk.delivery_read(ring.stanza_id, ADA)
+
+        async def told() -> set[str]:
+            page, later = await program.get("/chat/history"), await program.get("/chat/history?after=0")
+            status = (await program.get("/chat/status")).json
+            return {each["state"] for each in page.json["messages"] + later.json["messages"] + status["states"]}
+
+        assert await told() == {"read"}
+        desk.sites = {"": replace(SITES[""], read_marks=False)}
+        assert await told() == {"on_device"}
 
     tell(tmp_path, story)
 

@@ -107,6 +107,10 @@ def test_every_row_type_frame_code_and_limit_is_in_it() -> None:
     assert len(DOCUMENT["x-limits"]) == len(limits.TABLE)
     assert DOCUMENT["x-websocket"]["closeCodes"].keys() == {str(int(code)) for code in frames.Close}
     assert "resume" in DOCUMENT["x-websocket"]["description"]
+    told = {frame: DOCUMENT["components"]["schemas"][frame.__name__]["properties"] for frame in frames.TOLD_FRAMES}
+    for frame, properties in told.items():
+        line = rf"^    {properties['type']['const']} "
+        assert re.search(line, DOCUMENT["x-websocket"]["description"], re.MULTILINE), frame
 
 
 def test_nothing_in_it_points_nowhere() -> None:

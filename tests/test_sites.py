@@ -277,7 +277,7 @@ def test_no_other_form_is_taken_from_elsewhere(tmp_path: Path) -> None:
 # ---- the badge ----------------------------------------------------------------------------------------------------
 
 
-def test_the_badge_is_a_picture_for_any_page_and_says_how_the_line_is(tmp_path: Path) -> None:
+def test_the_badge_is_a_picture_for_any_page_and_says_who_is_there(tmp_path: Path) -> None:
     async def story(browser: Browser, desk: Desk, served: Served) -> None:
         async def picture() -> bytes:
             exchange = Exchange(browser.scope("GET", "/badge/shop.png"))
@@ -291,8 +291,12 @@ def test_the_badge_is_a_picture_for_any_page_and_says_how_the_line_is(tmp_path: 
         down = await picture()
         desk.line_changed(True)
         up = await picture()
-        assert down[:4] == up[:4] == b"\x89PNG"
-        assert down != up
+        desk.admins_are_there([])
+        away = await picture()
+        desk.line_changed(False)
+        assert await picture() == away
+        assert down[:4] == up[:4] == away[:4] == b"\x89PNG"
+        assert len({down, up, away}) == 3
         assert (await browser.post("/badge/shop.png", {})).status == 405
 
     tell(tmp_path, story)

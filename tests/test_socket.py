@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 from tests.browser import CIRCUIT, ONION, Browser, Served, answers
 from tests.desks import ADA, hand_over, intake
-from tests.program import EMAIL, HOST, PASSWORD, Program, Socket, tell
+from tests.program import EMAIL, HOST, PASSWORD, SITES, Program, Socket, tell
+from tests.test_web_changes import answers_as, corrects, retracts
 from veilsupport.commands import Command
 from veilsupport.desk import Desk
 from veilsupport.errors import StoreError
@@ -20,6 +22,8 @@ from veilsupport.limits import Act, By, Limits, Row
 from veilsupport.model import Private, Said
 from veilsupport.web import socket
 from veilsupport.web.frames import Close
+
+DESK = {"open": True, "staffed": True, "away": None, "answer_minutes": None, "conversation": "open"}
 
 # ---- signing in ----------------------------------------------------------------------------------------------
 
@@ -38,7 +42,7 @@ def test_the_first_frame_signs_in_and_ready_tells_how_things_stand(tmp_path: Pat
                 "last_seq": 2,
                 "read_seq": 2,
                 "states": [{"seq": 1, "state": "handed_over"}],
-                "desk": {"open": False, "answer_minutes": None, "conversation": "open"},
+                "desk": {**DESK, "open": False},
             }
 
     tell(tmp_path, story)
@@ -346,19 +350,146 @@ def test_states_typing_reading_and_the_desk_are_told(tmp_path: Path) -> None:
             desk.admin_types(ADA, alias)
             assert await phone.next() == {"type": "typing", "name": "Ada"}
             written: list[str] = []
-            desk.on_typing = written.append
+            desk.on_typing = lambda conversation: written.append(conversation.alias)
             laptop.say(type="typing")
             laptop.say(type="read", seq=1)
             assert await phone.next() == {"type": "read", "seq": 1}
             assert written == [alias]
             laptop.say(type="read", seq=9)  # beyond the end: nothing
             desk.line_changed(True)
-            assert await phone.next() == {"type": "desk", "open": True, "answer_minutes": None, "conversation": "open"}
+            assert await phone.next() == {"type": "desk", **DESK}
             await desk.admin_commands(ADA, Command("close", alias), intake=intake(), now=0.0)
             assert (await phone.next())["conversation"] == "closed"
             await program.says("two")
             assert (await phone.next("desk"))["conversation"] == "open"
             assert (await phone.next("message"))["content"] == "two"
+
+    tell(tmp_path, story)
+
+
+def test_who_is_there_is_told_as_it_changes(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        desk.sites = {**SITES, "shop": replace(SITES["shop"], away="The shop is closed.")}
+        desk.line_changed(True)
+        await program.starts()
+        none_yet = {**DESK, "conversation": None}
+        async with program.signed(origin="https://shop.example") as phone:
+            assert (await phone.next("ready"))["desk"] == none_yet
+            desk.admins_are_there([])
+            away = {"staffed": False, "away": "The shop is closed."}
+            assert await phone.next() == {"type": "desk", **none_yet, **away}
+            desk.admins_are_there([ADA])
+            assert await phone.next() == {"type": "desk", **none_yet}
+
+    tell(tmp_path, story)
+
+
+def test_where_a_site_shows_neither_typing_nor_reading_nothing_of_it_is_told(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        desk.sites = {"": replace(SITES[""], typing=False, read_marks=False)}
+        heard: list[object] = []
+        desk.on_typing = heard.append
+        desk.on_read = lambda *read: heard.append(read)
+        await program.starts()
+        await program.says("one")
+        async with program.signed() as phone:
+            await phone.next("ready")
+            [ring] = await hand_over(desk)
+            await phone.next("state")
+            await desk.delivery_read(ring.stanza_id, ADA)
+            assert (await phone.next())["state"] == "on_device"
+            desk.admin_types(ADA, desk.open_aliases()[0])
+            phone.say(type="typing")
+            phone.say(type="read", seq=1)
+            assert (await phone.next())["type"] == "read"  # one's own devices agree all the same
+            assert heard == []
+
+    tell(tmp_path, story)
+
+
+# ---- what is changed later ---------------------------------------------------------------------------------------
+
+
+def test_a_changed_message_is_told_whole(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("one")
+        async with program.signed() as phone:
+            await phone.next("ready")
+            await answers_as(desk, "at nin", "a")
+            said = await phone.next()
+            await corrects(desk, "a", "at nine")
+            assert await phone.next() == {**said, "type": "changed", "content": "at nine", "change": "corrected"}
+            await retracts(desk, "a")
+            assert await phone.next() == {**said, "type": "changed", "content": "", "change": "retracted"}
+
+    tell(tmp_path, story)
+
+
+def test_who_resumes_is_told_of_changes_to_the_last_fifty_that_they_have(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("1")
+        for number in range(2, 61):
+            await answers_as(desk, str(number), f"m{number}")
+        for number in (3, 20, 58, 60):
+            await corrects(desk, f"m{number}", f"better {number}")
+        await retracts(desk, "m30")
+        async with program.signed(after=58) as phone:
+            assert (await phone.next())["type"] == "ready"
+            seen = [await phone.next() for _ in range(5)]
+            assert [(each["type"], each["seq"], each["content"]) for each in seen] == [
+                ("changed", 20, "better 20"),  # the third is further back than fifty
+                ("changed", 30, ""),
+                ("changed", 58, "better 58"),
+                ("message", 59, "59"),
+                ("message", 60, "better 60"),
+            ]
+        for after in (None, 0):
+            async with program.signed(after=after) as phone:
+                assert (await phone.next())["type"] == "ready"
+                phone.say(type="ping")
+                assert (await phone.next())["type"] == ("pong" if after is None else "message")
+
+    tell(tmp_path, story)
+
+
+def test_a_change_falls_into_no_gap_while_resuming(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("1")
+        await answers_as(desk, "at nin", "a")
+
+        async def meanwhile(sent: int) -> None:
+            if sent in (0, 1, 2):
+                await corrects(desk, "a", f"while {sent} were sent")
+
+        async with program.socket(before_send=meanwhile) as phone:
+            phone.say(type="auth", token=program.token, after=2)
+            while (await phone.next("changed"))["content"] != "while 2 were sent":
+                pass
+
+    tell(tmp_path, story)
+
+
+def test_a_change_that_overtakes_its_message_is_told_as_the_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("1")
+        async with program.signed() as phone:
+            await phone.next("ready")
+            tell_now, held = desk.listeners.tell, list[Any]()
+            monkeypatch.setattr(desk.listeners, "tell", lambda *event: held.append(event))
+            await answers(desk, "2")
+            await answers_as(desk, "at nin", "a")
+            await corrects(desk, "a", "at nine")
+            for event in reversed(held):
+                tell_now(*event)
+            assert await phone.messages(2) == ["2", "at nine"]
+            phone.say(type="ping")
+            assert (await phone.next())["type"] == "pong"
 
     tell(tmp_path, story)
 

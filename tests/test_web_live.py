@@ -107,9 +107,9 @@ def test_the_line_and_the_standing_are_told(tmp_path: Path) -> None:
         await browser.start("one")
         alias = desk.open_aliases()[0]
         async with browser.stream() as view:
-            assert 'class="lines is-down"' in view.text
+            assert '<div class="lines is-down">' in view.text
             desk.line_changed(True)
-            await view.until(".lines .up{display:block}.lines .down{display:none}")
+            await view.until(".lines .line{display:none}.lines .open{display:block}")
             await desk.admin_commands(ADA, Command("close", alias), intake=intake(), now=0.0)
             await view.until("was closed")
             await desk.admin_commands(ADA, Command("block", alias), intake=intake(), now=0.0)

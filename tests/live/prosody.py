@@ -1,31 +1,17 @@
-"""A Prosody of our own on loopback: Debian's program, our configuration, a temporary directory, any user.
-
-    with Prosody(accounts={"desk": "secret", "ada": "pw"}) as server:
-        server.jid("ada")        # ada@localhost
-        server.port              # STARTTLS on 127.0.0.1; server.tls_port: direct TLS
-        server.fingerprint       # SHA-256 of its self-signed certificate
-
-Nothing of the system's Prosody is read or touched. It speaks to no other server. Also used by packaging/tryout.py.
-"""
+"""A Prosody of our own on loopback: Debian's program, our configuration, any user. Also used by packaging/tryout.py."""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import socket
-import ssl
-import subprocess
-import tempfile
-import time
 from collections.abc import Collection, Mapping
-from pathlib import Path
-from types import TracebackType
-from typing import Final
+from typing import ClassVar, Final
+
+from tests.live.xmppserver import XmppServer
 
 PROSODY: Final = "/usr/bin/prosody"
-_START_SECONDS: Final = 20
-_STOP_SECONDS: Final = 10
-_MODULES: Final = ("roster", "saslauth", "tls", "disco", "ping", "pep", "carbons", "smacks", "mam", "offline")
+_MODULES: Final = (
+    *("roster", "saslauth", "tls", "disco", "ping", "pep", "carbons", "smacks", "mam", "offline"),
+    *("vcard4", "vcard_legacy", "bookmarks"),
+)
 _CONFIG: Final = """\
 pidfile = "{directory}/prosody.pid"
 data_path = "{directory}/data"
@@ -38,7 +24,8 @@ c2s_direct_tls_ports = {{ {tls_port} }}
 s2s_ports = {{ }}
 http_ports = {{ }}
 https_ports = {{ }}
-component_ports = {{ }}
+component_ports = {{ {component_port} }}
+component_interfaces = {{ "127.0.0.1" }}
 modules_enabled = {{ {modules} }}
 modules_disabled = {{ "s2s", "admin_shell", "http" }}
 c2s_require_encryption = {require_encryption}
@@ -52,15 +39,24 @@ certificates = "{directory}"
 ssl = {{ certificate = "{directory}/server.crt", key = "{directory}/server.key" }}
 
 VirtualHost "{domain}"
-
+"""
+_ROOMS: Final = """
 Component "rooms.{domain}" "muc"
-    modules_enabled = {{ "muc_mam" }}
-    restrict_room_creation = false
+    modules_enabled = {{ {modules} }}
+    restrict_room_creation = {restricted}
+"""
+_COMPONENT: Final = """
+Component "support.{domain}"
+    component_secret = "{secret}"
 """
 
 
-class Prosody:
-    """`start` returns when it takes connections. `without` leaves modules out, to play a poorer server."""
+class Prosody(XmppServer):
+    """`without` leaves modules out, and `rooms` and what follows it switch things off, to play a poorer server."""
+
+    program: ClassVar[str] = PROSODY
+    logs: ClassVar[tuple[str, ...]] = ("prosody.log",)
+    signed_in_line: ClassVar[str] = "Authenticated as"
 
     def __init__(
         self,
@@ -69,33 +65,31 @@ class Prosody:
         domain: str = "localhost",
         without: Collection[str] = (),
         plaintext: bool = False,
+        rooms: bool = True,
+        room_creation: bool = True,
+        room_archive: bool = True,
+        component_secret: str | None = None,
     ) -> None:
-        self.domain = domain
-        self.directory = Path(tempfile.mkdtemp(prefix="prosody-"))
-        self.port, self.tls_port = _free_ports(2)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._make_certificate()
+        super().__init__(domain=domain, component_secret=component_secret)
         for name, password in accounts.items():
             self.add_account(name, password)
-        modules = ", ".join(f'"{module}"' for module in _MODULES if module not in without)
-        text = _CONFIG.format(
-            directory=self.directory,
-            domain=domain,
-            port=self.port,
-            tls_port=self.tls_port,
-            modules=modules,
-            require_encryption="false" if plaintext else "true",
-        )
-        (self.directory / "prosody.cfg.lua").write_text(text)
-
-    def jid(self, name: str) -> str:
-        return f"{name}@{self.domain}"
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the certificate's DER form, in hexadecimal."""
-        pem = (self.directory / "server.crt").read_text()
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+        parts = [
+            _CONFIG.format(
+                directory=self.directory,
+                domain=domain,
+                port=self.port,
+                tls_port=self.tls_port,
+                component_port=self.component_port or "",
+                modules=", ".join(f'"{module}"' for module in _MODULES if module not in without),
+                require_encryption=_lua(not plaintext),
+            )
+        ]
+        if rooms:
+            modules = '"muc_mam"' if room_archive else ""
+            parts.append(_ROOMS.format(domain=domain, modules=modules, restricted=_lua(not room_creation)))
+        if component_secret:
+            parts.append(_COMPONENT.format(domain=domain, secret=component_secret))
+        (self.directory / "prosody.cfg.lua").write_text("".join(parts))
 
     def add_account(self, name: str, password: str) -> None:
         """Written as Prosody itself stores a fresh account (it hashes the password at the first sign-in)."""
@@ -103,94 +97,14 @@ class Prosody:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{_encoded(name)}.dat").write_text(f'return {{ ["password"] = "{password}"; }};\n')
 
-    # ---- life ------------------------------------------------------------------------------------------------
+    def _command(self) -> list[str]:
+        return [self.program, "-F", "--config", str(self.directory / "prosody.cfg.lua")]
 
-    def start(self) -> None:
-        with (self.directory / "output.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                [PROSODY, "-F", "--config", str(self.directory / "prosody.cfg.lua")],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=self.directory,
-                start_new_session=True,  # Ctrl-C in a terminal is for whoever started it
-            )
-        deadline = time.monotonic() + _START_SECONDS
-        while not all(_answers(port) for port in (self.port, self.tls_port)):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Prosody does not start:\n{self.log()}")
-            time.sleep(0.05)
 
-    def stop(self) -> None:
-        """As the system would stop it."""
-        if self._process:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.kill()
-            self._process = None
-
-    def kill(self) -> None:
-        """As a crash would stop it: nothing is saved, nobody is told."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def log(self) -> str:
-        files = (self.directory / name for name in ("output.log", "prosody.log"))
-        return "\n".join(file.read_text() for file in files if file.exists())
-
-    def close(self) -> None:
-        """Leave neither process nor file."""
-        self.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def __enter__(self) -> Prosody:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def _make_certificate(self) -> None:
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650".split()
-        names = f"subjectAltName=DNS:{self.domain},DNS:rooms.{self.domain}"
-        files = ["-keyout", str(self.directory / "server.key"), "-out", str(self.directory / "server.crt")]
-        subprocess.run(
-            [*command, "-subj", "/CN=VeilSupport test server", "-addext", names, *files],
-            check=True,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=30,
-        )
+def _lua(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _encoded(name: str) -> str:
     """How Prosody writes a name into a path: util.datamanager's encode."""
     return "".join(each if each.isascii() and each.isalnum() else f"%{ord(each):02x}" for each in name)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def _answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,11 +12,15 @@ from tests.live.appliance import Appliance
 from tests.live.chromium import Chromium, Tab
 from tests.live.firefox import Firefox
 from tests.live.phone import Phone
+from tests.live.phonerooms import RoomGot
 from tests.live.privnet import PrivateTorNetwork
 from tests.live.prosody import Prosody
 from tests.live.test_main_job import PASSWORDS, is_online, phone_of, set_up
+from tests.live.test_quiet_page import SCREENSHOTS, Served
 from tests.live.test_sdk import free_port
+from tests.test_web_changes import answers_as, corrects, retracts
 from veilsupport.config import FILE_NAME
+from veilsupport.desk.attendance import AWAY
 
 BOX = ".compose textarea"
 ENTER = "\ue007"  # WebDriver §17.4.2
@@ -72,9 +75,9 @@ async def shows(tab: Tab, words: str, *, css: str = ".log[role]") -> None:
     await asyncio.to_thread(tab.find_text, words, css=css)
 
 
-async def alone(phone: Phone, words: str) -> Any:
-    """What came to the phone with these words, which it then quotes in its answers."""
-    return await phone.text(words, seconds=30)
+async def rings(phone: Phone, words: str) -> RoomGot:
+    """The line with these words, in the room of its visitor."""
+    return await phone.room_text(words, seconds=30)
 
 
 def test_answers_appear_live_and_writing_goes_on_without_a_reload(
@@ -83,15 +86,20 @@ def test_answers_appear_live_and_writing_goes_on_without_a_reload(
     async def story() -> None:
         async with phone_of(prosody) as phone:
             tab = await asyncio.to_thread(begin, chromium, appliance.wait_for_page(), "is anyone there?")
-            rang = await alone(phone, "is anyone there?")
-            await shows(tab, "on an admin’s device", css=".log[role] .state")
-            phone.look_at(rang)
+            rang = await rings(phone, "is anyone there?")
+            await shows(tab, "handed over", css=".log[role] .state")
+            phone.room_look_at(rang.room, rang.stanza_id)
             await shows(tab, "read", css=".log[role] .state")
-            phone.quote(rang, "yes, we are here")
+            phone.room_types(rang.room)
+            await shows(tab, "Ada is writing", css="#typing")
+            said = phone.room_say(rang.room, "yes, we are hear")
+            await shows(tab, "yes, we are hear", css=".log[role] .admin .body")
+            assert tab.text("#typing") == ""
+            phone.room_correct(rang.room, said, "yes, we are here")
             await shows(tab, "yes, we are here", css=".log[role] .admin .body")
             assert tab.text(".log[role] .admin .by b") == "Ada"
             say(tab, "thank you")
-            await alone(phone, "thank you")
+            await rings(phone, "thank you")
             assert tab.run("[document.activeElement.id, document.activeElement.value]") == ["m", ""]
             tab.type("one line")
             tab.press("Enter", shift=True)
@@ -109,11 +117,11 @@ def test_title_counts_what_came_while_nobody_looked(chromium: Chromium, applianc
     async def story() -> None:
         async with phone_of(prosody) as phone:
             tab = await asyncio.to_thread(begin, chromium, appliance.wait_for_page(), "hello from the title")
-            rang = await alone(phone, "hello from the title")
+            rang = await rings(phone, "hello from the title")
             title = tab.run("document.title")
             chromium.tab()
             for number in (1, 2):
-                phone.quote(rang, f"answer {number}")
+                phone.room_say(rang.room, f"answer {number}")
                 await shows(tab, f"answer {number}")
             assert tab.run("document.title") == f"(2) {title}"
             tab.front()
@@ -126,8 +134,8 @@ def test_refused_words_go_back_into_the_box(chromium: Chromium, appliance: Appli
     async def story() -> None:
         async with phone_of(prosody) as phone:
             tab = await asyncio.to_thread(begin, chromium, appliance.wait_for_page(), "before the end")
-            rang = await alone(phone, "before the end")
-            phone.quote(rang, "!block")
+            rang = await rings(phone, "before the end")
+            phone.room_say(rang.room, "!block")
             await shows(tab, "ended by the desk")
             tab.type("but I")
             tab.press("Enter")
@@ -242,6 +250,54 @@ def test_screenshots_for_the_eye(chromium: Chromium, appliance: Appliance, proso
         tab.resize(width, 800)
         assert tab.run("document.documentElement.scrollWidth <= innerWidth")
         tab.screenshot(Path(__file__).parent / "screenshots" / f"chat-scripts-{name}.png")
+
+
+# ---- what changes while the page is open --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A desk in this process, to do what an admin's client would."""
+    with Served(tmp_path) as running:
+        yield running
+
+
+def test_corrected_and_retracted_words_are_replaced_in_place(chromium: Chromium, served: Served) -> None:
+    tab = begin(chromium, served.page, "when?")
+    served.awaits(answers_as(served.desk, "at nin", "a"))
+    served.awaits(answers_as(served.desk, "meant for someone else", "b"))
+    tab.find_text("someone else", css=".log[role]")
+    served.awaits(corrects(served.desk, "a", "at <b>nine</b>"))
+    served.awaits(retracts(served.desk, "b"))
+    tab.until(lambda: bodies(tab) == ["when?", "at <b>nine</b>", "removed by the desk"])
+    assert tab.texts(".log .edited") == ["edited"]
+    assert "someone else" not in tab.run("document.documentElement.innerHTML")
+    assert tab.run("neverReloaded")
+    tab.screenshot(SCREENSHOTS / "chat-scripts-changed.png")
+
+
+def test_what_was_changed_while_the_page_was_cut_off_is_replaced_too(chromium: Chromium, served: Served) -> None:
+    tab = begin(chromium, served.page, "when?")
+    served.awaits(answers_as(served.desk, "at nin", "a"))
+    served.awaits(answers_as(served.desk, "as it was", "b"))
+    tab.find_text("as it was", css=".log[role]")
+    tab.run("window.same = document.querySelector('#m3'), null")
+    with served.cut_off():
+        tab.find_text("connection is lost", css=".view > .error")
+        served.awaits(corrects(served.desk, "a", "at nine"))
+    tab.until(lambda: bodies(tab) == ["when?", "at nine", "as it was"], timeout_seconds=40)
+    assert tab.run("same === document.querySelector('#m3')")  # what is the same is left alone
+
+
+def test_the_page_says_who_is_there(chromium: Chromium, served: Served) -> None:
+    tab = begin(chromium, served.page, "anyone?")
+    assert tab.text(".lines") == "The line to the people who answer is open."
+    served.does(lambda: served.desk.admins_are_there([]))
+    tab.until(lambda: tab.text(".lines") == AWAY)
+    served.does(lambda: served.desk.line_changed(False))
+    served.does(lambda: served.desk.admins_are_there(None))
+    tab.until(lambda: "is down at this moment" in tab.text(".lines"))
+    assert tab.run("document.querySelector('.lines').getAttribute('role')") == "status"
 
 
 # ---- Firefox, the base of Tor Browser, at its "Standard" level ---------------------------------------------------

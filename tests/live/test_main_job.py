@@ -69,8 +69,8 @@ def test_visitor_without_scripts_and_admin_talk_live_through_an_onion(
             page = appliance.wait_for_onion()
             appliance.wait_until("online", is_online)
             with Firefox(socks=tornet.socks, width=1100, height=800) as visitor:
-                code = asyncio.run(conversation(visitor, page, prosody))
-                asyncio.run(after_tor_was_killed(visitor, appliance, prosody, tornet))
+                code, room = asyncio.run(conversation(visitor, page, prosody))
+                asyncio.run(after_tor_was_killed(visitor, appliance, prosody, tornet, room))
             with Firefox(socks=tornet.socks, width=390, height=800) as elsewhere:
                 comes_back(elsewhere, page, code)
             assert appliance.stop() == 0
@@ -79,27 +79,29 @@ def test_visitor_without_scripts_and_admin_talk_live_through_an_onion(
     assert strays(trace.read_text(), data, loopback_ports(tornet)) == []
 
 
-async def conversation(visitor: Firefox, page: str, server: Prosody) -> str:
-    """Write, ring, answer, read, write again; the return code."""
+async def conversation(visitor: Firefox, page: str, server: Prosody) -> tuple[str, str]:
+    """Write, ring, answer, read, write again; the return code, and the room that was made for them."""
     async with phone_of(server) as phone:
         await asyncio.to_thread(write_first, visitor, page, "is anyone there?")
-        rang = await phone.text("is anyone there?", seconds=30)
-        await asyncio.to_thread(shows_in_view, visitor, "on an admin’s device")
-        phone.look_at(rang)
+        rang = await phone.room_text("is anyone there?", seconds=30)
+        await asyncio.to_thread(shows_in_view, visitor, "handed over")
+        phone.room_types(rang.room)
+        await asyncio.to_thread(shows_in_view, visitor, "Ada is writing")
+        phone.room_look_at(rang.room, rang.stanza_id)
         await asyncio.to_thread(shows_in_view, visitor, "read")
         streams_before = await asyncio.to_thread(view_address, visitor)
-        phone.quote(rang, "yes, we are here")
+        phone.room_say(rang.room, "yes, we are here")
         await asyncio.to_thread(shows_in_view, visitor, "yes, we are here")
         assert await asyncio.to_thread(view_address, visitor) == streams_before  # the page was not loaded again
         await asyncio.to_thread(say_by_enter, visitor, "thank you")
-        await phone.text("thank you", seconds=30)
+        await phone.room_text("thank you", rang.room, seconds=30)
         await asyncio.to_thread(say_by_enter, visitor, "and one more thing")  # focus stayed in the composer
-        await phone.text("and one more thing", seconds=30)
+        await phone.room_text("and one more thing", rang.room, seconds=30)
         visitor.top()
         visitor.screenshot(SCREENSHOTS / "chat-desktop.png")
         words = visitor.text(visitor.find(".words"))
     assert len(words.split()) == 7
-    return words
+    return words, rang.room
 
 
 def write_first(visitor: Firefox, page: str, words: str) -> None:
@@ -172,7 +174,9 @@ def say_by_enter(visitor: Firefox, words: str) -> None:
     shows_in_view(visitor, words)
 
 
-async def after_tor_was_killed(visitor: Firefox, appliance: Appliance, server: Prosody, net: PrivateTorNetwork) -> None:
+async def after_tor_was_killed(
+    visitor: Firefox, appliance: Appliance, server: Prosody, net: PrivateTorNetwork, room: str
+) -> None:
     """The same address, the same open page: the stream comes back by itself."""
     async with phone_of(server) as phone:
         for pid in tors_of(appliance):
@@ -180,10 +184,11 @@ async def after_tor_was_killed(visitor: Firefox, appliance: Appliance, server: P
         appliance.wait_until("restarting", lambda told: told["tor"]["restarts"] == 1)
         appliance.wait_until("reachable", lambda told: told["tor"]["phase"] == "reachable")
         appliance.wait_until("online", is_online)
-        phone.say("still here")  # there is one conversation only, so it is plain who is meant
+        await phone.join(room)  # as an app does with its bookmarks
+        phone.room_say(room, "still here")
         await asyncio.to_thread(shows_or_reconnects, visitor, "still here", net)
         await asyncio.to_thread(say_by_enter, visitor, "so am I")
-        await phone.text("so am I", seconds=30)
+        await phone.room_text("so am I", room, seconds=30)
 
 
 def comes_back(visitor: Firefox, page: str, code: str) -> None:
@@ -245,16 +250,17 @@ def test_kill_9_between_accept_and_hand_over_loses_and_doubles_nothing(prosody: 
         async def rings_once() -> None:
             async with phone_of(prosody) as phone:
                 appliance.start()
-                await phone.text("written into the void", seconds=30)
+                room = (await phone.room_text("written into the void", seconds=30)).room
                 assert appliance.wait_for_page() == page
                 await browser.say("the second")
-                await phone.text("the second", seconds=30)
-                assert sum("void" in got.body for got in phone.inbox) == 1
+                await phone.room_text("the second", room, seconds=30)
+                assert sum("void" in got.body for got in phone.room_inbox[room]) == 1
                 appliance.kill()
-                phone.say("written while you were dead")
+                phone.room_say(room, "written while you were dead")
                 appliance.start()
                 appliance.wait_until("online", is_online)
-                await phone.text("→", seconds=30)  # where the answer went
+                await browser.say("the third")  # leaves only when the room has been caught up with
+                await phone.room_text("the third", room, seconds=30)
 
         asyncio.run(rings_once())
         shown = asyncio.run(browser.get("/chat/latest")).text
@@ -276,12 +282,10 @@ def test_server_that_goes_and_comes_back_gets_everything_once(prosody: Prosody, 
                 await browser.say(f"during {number}")
             prosody.start()
             async with phone_of(prosody) as phone:
-                await phone.text("during 4", seconds=60)
+                room = (await phone.room_text("during 4", seconds=60)).room
                 await browser.say("after")
-                await phone.text("after", seconds=30)
-                bodies = [
-                    got.body.partition("] ")[2] for got in phone.inbox if "during" in got.body or "after" in got.body
-                ]
+                await phone.room_text("after", room, seconds=30)
+                bodies = [got.body for got in phone.room_inbox[room] if "during" in got.body or "after" in got.body]
                 assert bodies == [f"during {number}" for number in range(5)] + ["after"]
 
         asyncio.run(goes_on())
@@ -300,7 +304,10 @@ def test_nothing_of_a_talk_is_logged_or_rests_in_the_open(prosody: Prosody, tmp_
         async def talk() -> None:
             async with phone_of(prosody) as phone, phone_of(prosody, "markmallory") as stranger:
                 await browser.start("MARKvisitorzqx")
-                phone.quote(await phone.text("MARKvisitorzqx"), "MARKadminzqx")
+                rang = await phone.room_text("MARKvisitorzqx")
+                phone.room_say(rang.room, "MARKadminzqx")
+                phone.room_say(rang.room, "!MARKtypozqx")
+                await phone.room_text("no such command", rang.room)
                 stranger.say("MARKstrangerzqx")
                 phone.say("!MARKtypozqx")
                 phone.say("@qqqqqq-1 MARKtypozqx")

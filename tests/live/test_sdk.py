@@ -434,6 +434,15 @@ def test_first_frame_signs_in_and_says_where_to_go_on(paper: Callable[[str], Any
     assert paper("desk.heard") == [[8, "x"]]
 
 
+def test_a_changed_message_is_given_to_whoever_asked_for_it(paper: Callable[[str], Any]) -> None:
+    paper("globalThis.changed = [], desk.on('changed', (message) => changed.push(message)); sockets[0].ready()")
+    paper("sockets[0].says({ type: 'changed', seq: 3, content: '', change: 'retracted' })")
+    assert paper("changed") == [{"seq": 3, "content": "", "change": "retracted"}]
+    assert paper("desk.heard") == []  # it is no new message
+    paper("sockets[0].onclose({ code: 1012 }); run(due()[0]); sockets[1].ready()")
+    assert paper("sockets[1].sent") == [{"type": "auth", "token": "t", "after": 7}]
+
+
 def test_waits_grow_with_chance_in_them_and_begin_anew_after_success(paper: Callable[[str], Any]) -> None:
     waits = []
     for number in range(8):

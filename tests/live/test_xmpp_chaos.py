@@ -22,8 +22,10 @@ import pytest
 
 from tests.desks import desk_in, start
 from tests.live.chaosocks import ChaoticSocks
+from tests.live.ejabberd import Ejabberd
 from tests.live.phone import Phone
 from tests.live.prosody import Prosody
+from tests.live.xmppserver import XmppServer
 from veilsupport.desk import Desk
 from veilsupport.model import Admin, Author, Private, Session
 from veilsupport.xmpp import Account, Bridge, Pace, Phase, Tls, Trust
@@ -98,19 +100,19 @@ class Run:
             self._task.result()
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Prosody]:
-    with Prosody(accounts={"desk": "pw", "ada": "pw"}) as server:
+@pytest.fixture(scope="module", params=[Prosody, Ejabberd])
+def server(request: pytest.FixtureRequest) -> Iterator[XmppServer]:
+    with request.param(accounts={"desk": "pw", "ada": "pw"}, rooms=False) as server:
         yield server
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_every_message_is_on_both_sides_once_and_in_order(server: Prosody, tmp_path: Path, seed: int) -> None:
+def test_every_message_is_on_both_sides_once_and_in_order(server: XmppServer, tmp_path: Path, seed: int) -> None:
     server.add_account(f"desk{seed}", "pw")
     asyncio.run(asyncio.wait_for(_chaos(server, tmp_path, seed), 90))
 
 
-async def _chaos(server: Prosody, directory: Path, seed: int) -> None:
+async def _chaos(server: XmppServer, directory: Path, seed: int) -> None:
     ada = Admin("Ada", Private(server.jid("ada")))
     routes = {(HOST, 5223): server.tls_port}
     own = server.jid(f"desk{seed}")
