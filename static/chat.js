@@ -34,7 +34,7 @@
   const client = new window.VeilSupportClient(location.origin + root, { cookie: true });
 
   let log; // what the messages stand in, once it is here
-  let lines; // the sentences about the line to those who answer
+  let lines; // the sentences about those who answer
   let standing; // of the conversation: "open", "closed", "blocked"
   let newest = 0;
   let markedRead = 0;
@@ -87,16 +87,26 @@
   }
 
   /** A message in the markup of the page's own template. */
-  function bubble({ seq, author, name, content, at: time, state }) {
+  function bubble({ seq, author, name, content, at: time, state, change }) {
     const kind = author === "user" ? "visitor" : author;
     const node = document.importNode(find(`.${kind}`, samples), true);
     node.id = seq ? `m${seq}` : "";
-    find(".body", node).textContent = content;
+    const body = find(".body", node);
+    body.textContent = change === "retracted" ? words("removed") : content;
+    body.classList.toggle("removed", change === "retracted");
     if (name) find(".by b", node).textContent = name;
     find("time", node).dateTime = time ?? "";
     find("time", node).textContent = time ? at(time) : "";
+    if (change === "corrected") find("time", node).after(" ", edited());
     if (kind === "visitor") find(".state span", node).textContent = state ? wordsOf(state) : words("sending");
     return node;
+  }
+
+  function edited() {
+    const mark = document.createElement("span");
+    mark.className = "edited";
+    mark.textContent = words("edited");
+    return mark;
   }
 
   function showMessage(message) {
@@ -108,6 +118,12 @@
     seen();
   }
 
+  /** In the place of its earlier form; told again after each reconnection, when it may be the same. */
+  function showChange(message) {
+    const [before, after] = [find(`#m${message.seq}`, log), bubble(message)];
+    if (before && find(".body", before).outerHTML !== find(".body", after).outerHTML) before.replaceWith(after);
+  }
+
   /** A state only ever grows; those of messages that are not on the page say nothing here. */
   function showState({ seq, state }) {
     const shown = find(`#m${seq} .state span`, log);
@@ -117,8 +133,9 @@
   }
 
   function showDesk(desk) {
-    lines.classList.toggle("is-up", desk.open);
-    lines.classList.toggle("is-down", !desk.open);
+    const away = find(".away span", lines);
+    if (desk.away && desk.away !== away.textContent) away.textContent = desk.away;
+    lines.className = `lines is-${desk.staffed ? (desk.open ? "open" : "down") : "away"}`;
     if (standing && desk.conversation !== standing) {
       log.append(document.importNode(find(`[data-standing=${desk.conversation}]`, samples), true));
     }
@@ -239,7 +256,7 @@
     pending.className = "log waiting";
     log.before(pending); // the scrolling box shows its children from the bottom up
     client.on("state", showState).on("desk", showDesk).on("read", seenElsewhere).on("connection", showConnection);
-    client.on("typing", ({ name }) => showTyping(name));
+    client.on("changed", showChange).on("typing", ({ name }) => showTyping(name));
     client.connectWebSocket(showMessage, { after: newest });
     document.addEventListener("visibilitychange", seen);
     window.addEventListener("beforeunload", askBeforeLeaving);

@@ -14,6 +14,8 @@ export interface Message {
   /** To the minute: "2027-01-15T08:00Z". */
   at: string;
   state: State;
+  /** "retracted": taken back, and `content` is empty. */
+  change: "corrected" | "retracted" | null;
 }
 
 export interface User {
@@ -32,6 +34,10 @@ export interface Page {
 export interface Desk {
   /** Whether those who answer can be reached at this moment; messages are kept in any case. */
   open: boolean;
+  /** Whether one of them is there. Only with both call the desk open. */
+  staffed: boolean;
+  /** What visitors are told while nobody is there; null while somebody is. */
+  away: string | null;
   /** How long an answer usually takes; null while that is not known. */
   answer_minutes: number | null;
   /** A closed one opens again with the next message; null before the first. */
@@ -57,6 +63,8 @@ export interface Connection {
 
 export interface Events {
   message: Message;
+  /** A message that came before reads like this now: show nothing else of it. Repeated after a reconnection. */
+  changed: Message;
   /** One of the visitor's own messages has come further; repeated after a reconnection. */
   state: { seq: number; state: State };
   /** On one of their devices the visitor has looked at everything up to `seq`. */

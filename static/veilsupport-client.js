@@ -149,7 +149,7 @@
     #fetch;
     #line;
     #byCookie;
-    #listeners = { message: [], state: [], read: [], typing: [], desk: [], connection: [], error: [] };
+    #listeners = { message: [], changed: [], state: [], read: [], typing: [], desk: [], connection: [], error: [] };
     #onMessage;
     #lastSeq = null; // the newest message that the page was given; null: it has not asked for any
     #live = false; // from connectWebSocket() on messages go over the WebSocket, before it over REST
@@ -263,7 +263,7 @@
       this.#line.close();
     }
 
-    /** Be told of "message", "state", "read", "typing", "desk", "connection", "error"; the .d.ts says with what. */
+    /** Be told of "message", "changed", "state", "read", "typing", "desk", "connection", "error": see the .d.ts. */
     on(event, listener) {
       this.#listeners[event].push(listener);
       return this;

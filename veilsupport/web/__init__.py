@@ -126,7 +126,7 @@ def build(
     routes = [Route(row.path, Page(pages, row)) for row in TABLE]
     routes += [
         Route("/chat/live", Live(pages)),
-        Route("/badge/{site}.png", Badge(desk, sites)),
+        Route("/badge/{site}.png", Badge(desk, sites, clock)),
         Route("/check", _check),
         Route("/api", Manual(look).show),
         Route("/api/openapi.json", _document(prefix)),

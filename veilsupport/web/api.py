@@ -23,6 +23,7 @@ from veilsupport.model import Private, Session, Site
 from veilsupport.web import frames, pace, refusals, shapes
 from veilsupport.web.forms import plausible_token
 from veilsupport.web.origins import Origins
+from veilsupport.web.reading import Reading
 from veilsupport.web.shapes import Shape
 
 ROOT: Final = "/api/v1"
@@ -118,19 +119,20 @@ class Acts:
 
     async def history(self, call: Call, asked: shapes.HistoryQuery) -> Shape:
         """The conversation, page by page."""
+        reading = Reading(self._desk, call.signed_in)
         if asked.after is not None:
-            found = self._desk.history_after(call.signed_in, asked.after, limit=asked.limit + 1)
+            found = reading.history_after(asked.after, limit=asked.limit + 1)
             found = [message for message in found if asked.before is None or message.seq < asked.before]
             shown = found[: asked.limit]
         else:
-            found = self._desk.history(call.signed_in, before=asked.before, limit=asked.limit + 1)
+            found = reading.history(before=asked.before, limit=asked.limit + 1)
             shown = found[-asked.limit :]
         messages = [shapes.Message(**shapes.fields_of(message)) for message in shown]
         return shapes.History(messages=messages, more=len(found) > len(shown))
 
     async def status(self, call: Call, _: shapes.Nothing) -> Shape:
         """Whether the desk is open, and how far your messages have come."""
-        return shapes.Status(**standing_of(self._desk, call.signed_in, now=call.now))
+        return shapes.Status(**standing_of(self._desk, call.signed_in, call.site, now=call.now))
 
     async def read(self, call: Call, asked: shapes.ReadMark) -> None:
         """You have looked at everything up to there; your other devices are told."""
@@ -153,7 +155,7 @@ class Acts:
             greeting=site.greeting or own.greeting,
             accent=site.accent,
             languages=list(site.languages),
-            open=self._desk.line_is_up,
+            **attendance_of(self._desk, site.name, now=call.now),
             answer_minutes=self._desk.answer_minutes(now=call.now),
         )
 
@@ -370,22 +372,28 @@ def _signed_in(signed: SignedIn, email: str | None = None) -> shapes.SignedIn:
     return shapes.SignedIn(user=user, token=signed.token.reveal())
 
 
-def desk_of(desk: Desk, session: Session, *, now: float) -> dict[str, Any]:
-    """What `DeskState` and `DeskFrame` are made of."""
+def attendance_of(desk: Desk, site: str, *, now: float) -> dict[str, Any]:
+    """Whether somebody is there for visitors of that site, in every shape that tells it."""
+    attendance = desk.attendance(site, now=now)
+    return {"open": attendance.line_is_up, "staffed": attendance.staffed, "away": attendance.away or None}
+
+
+def desk_of(desk: Desk, session: Session, site: str, *, now: float) -> dict[str, Any]:
+    """What `DeskState` and `DeskFrame` are made of. `site`: where a conversation that is none yet would begin."""
     conversation = desk.conversation(session)
     return {
-        "open": desk.line_is_up,
+        **attendance_of(desk, conversation.site if conversation else site, now=now),
         "answer_minutes": desk.answer_minutes(now=now),
         "conversation": conversation.standing.value if conversation else None,
     }
 
 
-def standing_of(desk: Desk, session: Session, *, now: float) -> dict[str, Any]:
-    """What `Status` is made of, and `ReadyFrame` but for its user."""
+def standing_of(desk: Desk, session: Session, site: str, *, now: float) -> dict[str, Any]:
+    """What `Status` is made of, and `ReadyFrame` but for its user. `site` as above."""
     conversation = desk.conversation(session)
     return {
-        "desk": shapes.DeskState(**desk_of(desk, session, now=now)),
+        "desk": shapes.DeskState(**desk_of(desk, session, site, now=now)),
         "last_seq": conversation.last_seq if conversation else 0,
         "read_seq": conversation.read_seq if conversation else 0,
-        "states": [shapes.MessageState(**shapes.state_of(seq, far)) for seq, far in desk.progress(session)],
+        "states": [shapes.MessageState(**shapes.state_of(*each)) for each in Reading(desk, session).progress()],
     }

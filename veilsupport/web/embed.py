@@ -25,10 +25,11 @@ from starlette.types import Receive, Scope, Send
 from veilsupport.errors import VisitorError
 from veilsupport.limits import Act
 from veilsupport.model import Private
+from veilsupport.web.attended import Attended
 from veilsupport.web.doors import hand_over_to_window
 from veilsupport.web.forms import plausible_token
 from veilsupport.web.live import View
-from veilsupport.web.pages import HISTORY, Pages, Visit, signed_in, take
+from veilsupport.web.pages import Pages, Visit, signed_in, take
 
 _WINDOW: Final = "embedded"  # One name for all: a frame that was loaded anew takes its own earlier place.
 
@@ -36,7 +37,8 @@ _WINDOW: Final = "embedded"  # One name for all: a frame that was loaded anew ta
 def show_embed(pages: Pages, visit: Visit) -> Response:
     if visit.session is None:
         gone = bool(visit.form.get("session"))
-        return pages.look.embedded("embed_start.html", gone=gone, line_is_up=pages.desk.line_is_up, **pages.form(visit))
+        attended = pages.attended(visit.site)
+        return pages.look.embedded("embed_start.html", gone=gone, attended=attended, **pages.form(visit))
     visit.bound_to = visit.session.token_hash
     if "calm" in visit.form:
         return _Embedded(pages, visit, live=False)
@@ -54,7 +56,7 @@ async def act_embedded(pages: Pages, visit: Visit) -> Response:
         return await _start(pages, visit)
     match visit.form.get("do", "say"):
         case "say":
-            await pages.send(visit)
+            await pages.send_beside_messages(visit)
             visit.form = {**visit.form, "message": ""}
         case "keep":
             await pages.desk.visitor_keeps_code(visit.session)
@@ -103,8 +105,8 @@ class _EmbeddedView(View):
     def headers(self, nonce: str) -> Mapping[str, str]:
         return {**self._answer.headers, **self._look.embedded_headers(self._site, nonce)}
 
-    def head(self, messages: str) -> str:
-        return self._answer.html(messages)
+    def head(self, messages: str, attended: Attended) -> str:
+        return self._answer.html(messages, attended)
 
     def tail(self) -> str:
         return f'<style nonce="{self._nonce}">.lost{{animation-delay:0s}}</style>' + super().tail()
@@ -124,14 +126,12 @@ class _Embedded(Response):
         if self._live:
             await _EmbeddedView(self._pages, self._visit, self).run(receive, send)
             return
-        look, visit = self._pages.look, self._visit
-        desk, session = self._pages.desk, signed_in(visit)
-        messages = look.messages(desk.history(session, limit=HISTORY), today=visit.today, site=visit.site)
-        html = self.html(messages + look.standing(desk.conversation(session)))
-        headers = {**self.headers, **look.embedded_headers(visit.site)}
+        site = self._visit.site
+        html = self.html(self._pages.latest(self._visit), self._pages.attended(site))
+        headers = {**self.headers, **self._pages.look.embedded_headers(site)}
         await Response(html, self.status_code, headers, "text/html")(scope, receive, send)
 
-    def html(self, messages: str) -> str:
+    def html(self, messages: str, attended: Attended) -> str:
         """Up to the end of the messages when live, else whole."""
         visit = self._visit
         code = signed_in(visit).pending_code
@@ -141,7 +141,7 @@ class _Embedded(Response):
             calm="calm" in visit.form,
             session=visit.form["session"],
             code=code.reveal() if code else "",
-            line_is_up=self._pages.desk.line_is_up,
+            attended=attended,
             messages=messages,
             **self._pages.form(visit),
         )

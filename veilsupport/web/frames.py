@@ -109,6 +109,12 @@ class MessageFrame(Message):
     type: Literal["message"] = "message"
 
 
+class ChangedFrame(Message):
+    """A message that you have was corrected or retracted: show it like this, in its place."""
+
+    type: Literal["changed"] = "changed"
+
+
 class AckFrame(Message):
     """Your message from this very socket, as it was kept."""
 
@@ -153,6 +159,7 @@ HEARD_FRAMES: Final = (AuthFrame, SendFrame, ReadFrame, WritingFrame, PingFrame)
 TOLD_FRAMES: Final = (
     ReadyFrame,
     MessageFrame,
+    ChangedFrame,
     AckFrame,
     StateFrame,
     TypingFrame,

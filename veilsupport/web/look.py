@@ -19,7 +19,7 @@ from starlette.responses import RedirectResponse, Response
 
 from veilsupport import resources
 from veilsupport.errors import VisitorError
-from veilsupport.model import Author, Conversation, Message, Progress, Site, Standing
+from veilsupport.model import Author, Conversation, Message, MessageState, Progress, Site, Standing
 from veilsupport.web import accent, scripts
 
 _FIXED_POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -31,6 +31,9 @@ PROGRESS_WORDS: Final = {
     Progress.ON_DEVICE: "on an admin’s device",
     Progress.READ: "read",
 }
+
+# What became of a message's words; in the page, in a streamed style, and in what a script copies.
+CHANGE_WORDS: Final = {MessageState.CORRECTED: "edited", MessageState.RETRACTED: "removed by the desk"}
 
 _HEADLINES: Final = {
     400: "That did not work",
@@ -48,7 +51,8 @@ _HEADLINES: Final = {
 
 def _shrunk(css: str) -> str:
     without_comments = re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)
-    return re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"\s+", " ", without_comments)).strip()
+    tight = re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"\s+", " ", without_comments)).strip()
+    return tight.replace(": ", ":")  # in declarations and media queries; no selector and no string of ours has it
 
 
 def _at(minute: int, today: int) -> str:
@@ -61,6 +65,15 @@ def _at(minute: int, today: int) -> str:
 
 def _iso(minute: int) -> str:
     return f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%dT%H:%MZ}"
+
+
+def _css(text: str) -> str:
+    """Any text as the inside of a CSS string in a style element (CSS Syntax §4.3.7).
+
+    Everything but plain letters, digits and blanks is written as its number, which a blank ends. So no text can end
+    the string, the rule or the element.
+    """
+    return re.sub(r"[^A-Za-z0-9 ]", lambda found: f"\\{ord(found[0]):x} ", text)
 
 
 class Look:
@@ -81,7 +94,7 @@ class Look:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.filters.update(at=_at, iso=_iso)
+        self._templates.filters.update(at=_at, iso=_iso, css=_css)
         self._templates.globals.update(
             root=prefix,
             inline=False,
@@ -89,7 +102,10 @@ class Look:
             css_path=prefix + self.css_path,
             chat_scripts=[prefix + path for path in scripts.chat_paths()],
             progress_words=PROGRESS_WORDS,
+            change_words=CHANGE_WORDS,
+            writing_words="is writing…",
             Author=Author,
+            MessageState=MessageState,
             Progress=Progress,
         )
         for name in self._templates.list_templates():

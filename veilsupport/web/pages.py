@@ -6,6 +6,7 @@ pages in `doors` and `embed`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,12 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from veilsupport.desk import Desk
-from veilsupport.errors import VisitorError
+from veilsupport.errors import StoreError, Unavailable, VisitorError
 from veilsupport.limits import Act, Limits
-from veilsupport.model import BODY_MAX_CHARACTERS, Private, Session, Site
-from veilsupport.web import forms, pace
+from veilsupport.model import BODY_MAX_CHARACTERS, Message, Private, Session, Site
+from veilsupport.web import attended, forms, pace
+from veilsupport.web.attended import Attended
 from veilsupport.web.forms import Tokens
 from veilsupport.web.look import Look
+from veilsupport.web.reading import Reading
 from veilsupport.web.windows import Windows
 
 HISTORY: Final = 50  # Messages on one page.
@@ -121,7 +124,7 @@ class Pages:
     def desk_page(self, visit: Visit, *, brought: bool = False) -> Response:
         """`brought`: the text in the box was written on someone else's page."""
         visit.purpose = "start"
-        return self.look.page("desk.html", line_is_up=self.desk.line_is_up, brought=brought, **self.form(visit))
+        return self.look.page("desk.html", attended=self.attended(visit.site), brought=brought, **self.form(visit))
 
     async def start(self, visit: Visit) -> Response:
         """The first message. From a browser that has a conversation already (a second window) it goes there."""
@@ -197,22 +200,27 @@ class Pages:
         return self.look.frame("stub.html", site=visit.site)
 
     def show_latest(self, visit: Visit) -> Response:
-        session = signed_in(visit)
-        messages = self.look.messages(self.desk.history(session, limit=HISTORY), today=visit.today, site=visit.site)
         return self.look.frame(
             "view.html",
             site=visit.site,
             refresh=f"{_CALM_SECONDS};url={self.look.prefix}/chat/latest",
             live=False,
-            line_is_up=self.desk.line_is_up,
-            messages=messages + self.look.standing(self.desk.conversation(session)),
+            attended=self.attended(visit.site),
+            messages=self.latest(visit),
         )
+
+    def latest(self, visit: Visit) -> str:
+        """The newest messages, and what has to be known before writing."""
+        session = signed_in(visit)
+        history = Reading(self.desk, session).history(limit=HISTORY)
+        messages = self.look.messages(history, today=visit.today, site=visit.site)
+        return messages + self.look.standing(self.desk.conversation(session))
 
     def show_compose(self, visit: Visit) -> Response:
         return self.look.frame("compose.html", **self.form(visit))
 
     async def say(self, visit: Visit) -> Response:
-        await self.send(visit)
+        await self.send_beside_messages(visit)
         return self.look.go_to("/chat/compose#m")  # The fragment brings the focus back: facts/nojs.md, 3.
 
     def show_write(self, visit: Visit) -> Response:
@@ -225,15 +233,28 @@ class Pages:
         await self.send(visit)
         return self.look.go_to("/chat")
 
-    async def send(self, visit: Visit) -> None:
+    async def send(self, visit: Visit) -> Message:
         take(self.limits, Act.SEND, visit)
-        session = signed_in(visit)
-        await self.desk.visitor_says(session, visit.text, once=visit.once, now=visit.now, site=visit.site.name)
+        return await self.desk.visitor_says(
+            signed_in(visit), visit.text, once=visit.once, now=visit.now, site=visit.site.name
+        )
+
+    async def send_beside_messages(self, visit: Visit) -> None:
+        """From a form that stands below the messages: what stood there before counts as looked at.
+
+        That they were sent to a browser says nothing: a stream is open for hours with nobody there. Without scripts
+        only writing shows a person, and who answers has looked at what they answer. The larger box
+        is on a page without messages, so nothing follows from it; scripts tell of reading by themselves.
+        """
+        message = await self.send(visit)
+        # The message is kept: that the mark is not must not make the visitor send it again.
+        with contextlib.suppress(StoreError, Unavailable):
+            await self.desk.visitor_reads(signed_in(visit), message.seq - 1)
 
     def show_older(self, visit: Visit) -> Response:
         given = visit.request.query_params.get("before", "")
         before = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else None
-        messages = self.desk.history(signed_in(visit), before=before, limit=HISTORY)
+        messages = Reading(self.desk, signed_in(visit)).history(before=before, limit=HISTORY)
         first = messages[0].seq if messages else 1
         return self.look.chat_page(
             "older.html",
@@ -276,6 +297,10 @@ class Pages:
             return self.look.go_to("/")
         show = self.look.frame if frame else self.look.page
         return show("signed_out.html", status=403 if visit.text else 200, site=visit.site, text=visit.text)
+
+    def attended(self, site: Site) -> Attended:
+        """Whether somebody is there for visitors of that site, at this moment."""
+        return attended.attended(self.desk.attendance(site.name, now=self.clock()))
 
     def form(self, visit: Visit) -> dict[str, Any]:
         """What every template with a form needs."""

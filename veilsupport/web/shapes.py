@@ -31,6 +31,11 @@ _STATES: Final[dict[Progress, State]] = {
     Progress.ON_DEVICE: "on_device",
     Progress.READ: "read",
 }
+_CHANGES: Final[dict[model.MessageState, Change | None]] = {
+    model.MessageState.SAID: None,
+    model.MessageState.CORRECTED: "corrected",
+    model.MessageState.RETRACTED: "retracted",
+}
 
 
 class Shape(BaseModel):
@@ -85,6 +90,7 @@ Password = Annotated[str, Field(json_schema_extra={"minLength": 8, "maxLength": 
 Token = Annotated[str, Field(min_length=1, max_length=TOKEN_MAX, description="what signing in gave")]
 AuthorName = Literal["user", "admin", "desk"]
 State = Literal["kept", "handed_over", "on_device", "read"]
+Change = Literal["corrected", "retracted"]
 StandingName = Literal["open", "closed", "blocked"]
 Minute = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\dZ$", description="UTC; nothing finer is kept")]
 
@@ -208,6 +214,9 @@ class Message(Shape):
     content: str
     at: Minute
     state: State = Field(description="how far your message has come; only ever grows")
+    change: Change | None = Field(
+        description="`corrected`: not the first words; `retracted`: taken back, and `content` is empty; else null"
+    )
 
 
 class Kept(Shape):
@@ -228,6 +237,8 @@ class DeskState(Shape):
     """How things stand between the conversation and the desk."""
 
     open: bool = Field(description="whether the admins can be reached at this moment")
+    staffed: bool = Field(description="whether one of them is there; only with both call the desk open")
+    away: str | None = Field(description="what visitors are told while nobody is there; null while somebody is")
     answer_minutes: int | None = Field(description="how long answers usually take, where that is known")
     conversation: StandingName | None = Field(
         description="`closed` opens again by itself with the next message; `blocked` can read and not send;"
@@ -260,6 +271,8 @@ class SiteAnswer(Shape):
     accent: str = Field(description="#rrggbb, or empty")
     languages: list[str] = Field(description="BCP 47")
     open: bool
+    staffed: bool
+    away: str | None
     answer_minutes: int | None
 
 
@@ -272,7 +285,7 @@ def at(minute: int) -> str:
 
 
 def fields_of(message: model.Message) -> dict[str, Any]:
-    """What `Message`, `MessageFrame` and `AckFrame` are made of."""
+    """What `Message` and the frames that carry one are made of."""
     return {
         "seq": message.seq,
         "author": _AUTHORS[message.author],
@@ -280,6 +293,7 @@ def fields_of(message: model.Message) -> dict[str, Any]:
         "content": message.body,
         "at": at(message.minute),
         "state": _STATES[message.progress],
+        "change": _CHANGES[message.state],
     }
 
 

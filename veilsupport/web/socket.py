@@ -15,17 +15,24 @@ front of us, and in screenshots, and whoever has the token reads the conversatio
 No gap and no repeat. `seq` counts the messages of a conversation. With `after` everything newer comes first, and then
 whatever happens; without it only what happens from now on. `message` and `ack` come strictly in the order of
 `seq`, so the greatest one that you have seen is the `after` of your next connection. All your devices see the same.
+A message can be changed later, which does not give it another `seq`: `changed` is about one that you have. With
+`after` it also comes, right behind `ready`, for each changed one among the last fifty up to there, because you may have
+been away when it happened; whether you had seen it is not known here. What is older stands in its new form in the
+history (REST), and only there.
 
 From us:
 
     ready       who you are, the last message, your read mark, how far your messages have come, the desk
     message     a message of either side, also yours from another device or over REST
+    changed     a message that you have was corrected or retracted, with all its fields as they are now. Put it in the
+                place of what you show, and show nothing of that any more
     ack         yours from this very socket, in the place of `message`: it is on our disk, and due to the
                 admins; `content` is what was kept. An ack for a `seq` that came already: it was kept before
     state       a message of yours has come further; states only grow, whatever order they come in
     typing      an admin is writing at this moment: show it for ten seconds, or until a message
     read        somebody (you) has looked at everything up to there, on one of your devices
-    desk        the admins can or cannot be reached, or the conversation was closed, opened or blocked
+    desk        the admins can or cannot be reached, or somebody has come or gone; or the conversation was closed,
+                opened or blocked
     error       about one frame of yours, by its id; nothing of it was kept. The socket stays open
     pong        the answer to `ping`
 
@@ -58,10 +65,12 @@ from veilsupport.desk import Desk
 from veilsupport.errors import StoreError, Unavailable, VisitorError
 from veilsupport.limits import Act, Limits
 from veilsupport.model import (
+    AttendanceChanged,
+    Changed,
     Ended,
     Event,
-    LineChanged,
     Message,
+    MessageState,
     Progressed,
     ReadUpTo,
     Said,
@@ -75,6 +84,7 @@ from veilsupport.web.forms import COOKIE, plausible_token
 from veilsupport.web.frames import Close
 from veilsupport.web.guard import circuit_of
 from veilsupport.web.origins import Origins, is_own
+from veilsupport.web.reading import Reading
 
 AUTH_SECONDS: Final = 15.0
 SOCKETS_PER_SESSION: Final = 10
@@ -236,6 +246,7 @@ class _Talk:
         self.session = session
         self.listener = sockets.desk.listen(session)
         self._desk = sockets.desk
+        self._reading = Reading(sockets.desk, session)
         self._limits = sockets.limits
         self._clock = sockets.clock
         self._wire = wire
@@ -245,7 +256,8 @@ class _Talk:
         self._own: dict[int, str | None] = {}  # seq of a message from here → its client id, until it is acked
         conversation = self._desk.conversation(session)
         last = conversation.last_seq if conversation else 0
-        self._last_seq = last if after is None else min(after, last)
+        self._resumes_after = min(after or 0, last)
+        self._last_seq = last if after is None else self._resumes_after
 
     def end(self, code: Close) -> None:
         """Let it close. The first reason stands; what has not been told yet comes with the next connection."""
@@ -265,11 +277,13 @@ class _Talk:
 
     async def _tell_ready(self) -> None:
         user = shapes.User(id=self.session.visitor.id.hex(), email=None)
-        standing = api.standing_of(self._desk, self.session, now=self._clock())
+        standing = api.standing_of(self._desk, self.session, self._site, now=self._clock())
         await self._wire.tell(frames.ReadyFrame(user=user, **standing))
 
     async def _follow(self) -> None:
         """What is missing, and then what happens, until an end. Subscribing came before: nothing falls between."""
+        for message in self._changed_before():
+            await self._wire.tell(frames.ChangedFrame(**shapes.fields_of(message)))
         while self._over is None and (missing := self._newer(_PAGE)):
             for message in missing:
                 await self._show(message)
@@ -279,19 +293,30 @@ class _Talk:
                 await self._pass_on(event)
 
     def _newer(self, limit: int) -> list[Message]:
-        return self._desk.history_after(self.session, self._last_seq, limit=limit)
+        return self._reading.history_after(self._last_seq, limit=limit)
+
+    def _changed_before(self) -> list[Message]:
+        """Of what the client has, the newest fifty, those that were changed, maybe while it was away."""
+        if not self._resumes_after:
+            return []
+        had = self._reading.history(before=self._resumes_after + 1, limit=_PAGE)
+        return [message for message in had if message.state is not MessageState.SAID]
 
     async def _pass_on(self, event: Event) -> None:
         match event:
-            case Said(message):
+            case Changed(message) if message.seq <= self._last_seq:
+                await self._wire.tell(frames.ChangedFrame(**shapes.fields_of(message)))
+            case Said(message) | Changed(message):
                 # Events come in order; were it otherwise, what lies between would still not be left out.
                 gap = message.seq - self._last_seq - 1
                 for each in [*(self._newer(gap) if gap > 0 else []), message]:
                     await self._show(each)
             case Progressed(seq, progress):
-                await self._wire.tell(frames.StateFrame(**shapes.state_of(seq, progress)))
-            case StandingChanged() | LineChanged():
-                await self._wire.tell(frames.DeskFrame(**api.desk_of(self._desk, self.session, now=self._clock())))
+                state = shapes.state_of(seq, self._reading.shown(progress))
+                await self._wire.tell(frames.StateFrame(**state))
+            case StandingChanged() | AttendanceChanged():
+                state = api.desk_of(self._desk, self.session, self._site, now=self._clock())
+                await self._wire.tell(frames.DeskFrame(**state))
             case ReadUpTo(seq):
                 await self._wire.tell(frames.ReadFrame(seq=seq))
             case Typing(name):
