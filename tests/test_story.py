@@ -69,8 +69,10 @@ def test_visitor_burns_and_both_sides_are_asked_to_forget(tmp_path: Path) -> Non
                 await desk.visitor_burns(session, now=NOON)
                 assert await page.next(1) == Ended(burned=True)
             asked = await hand_over(desk)
-            retracted = {(admin_of(delivery).name, delivery.body) for delivery in asked if not delivery.alias}
-            assert {(admin_of(ring).name, ring.stanza_id) for ring in rings} <= retracted
+            retracted = [each for each in asked if each.kind is DeliveryKind.RETRACT]
+            assert [(each.admin, each.body, each.alias) for each in retracted] == [
+                (ring.admin, ring.stanza_id, ring.alias) for ring in rings
+            ]
             assert len(bodies(asked, DeliveryKind.NOTICE)) == 2
             assert desk.history(session) == []
 
