@@ -432,9 +432,12 @@ def test_the_work_of_an_older_version_goes_on_after_the_migration(tmp_path: Path
     asyncio.run(go())
 
 
+WAITS = b"w" * 16  # whose second and third message nobody has answered
 OLD = b"v" * 16
 NEW_IN_3: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
-    "conversation": lambda row: {"site": "", "read_seq": 0, "owner": None, "waiting_minute": None} | row,
+    "conversation": lambda row: (
+        {"site": "", "read_seq": 0, "owner": None, "waiting_minute": 23 if row["id"] == WAITS else None} | row
+    ),
     "message": lambda row: {"state": "said"},
     "delivery": lambda row: {"sent_n": row["sent_minute"] and row["n"], "archived_as": None},
 }
@@ -457,6 +460,26 @@ OLD_ROWS: list[tuple[str, dict[str, object]]] = [
             "site": "shop",
             "read_seq": 3,
         },
+    ),
+    ("visitor", {"id": WAITS, "public_key": b"q" * 32, "made_minute": 20}),
+    (
+        "conversation",
+        {
+            "id": WAITS,
+            "alias": "otter-7",
+            "standing": "open",
+            "last_seq": 4,
+            "last_minute": 24,
+            "site": "",
+            "read_seq": 0,
+        },
+    ),
+    *(
+        (
+            "message",
+            {"conversation": WAITS, "seq": seq, "author": author, "progress": 0, "minute": 20 + seq, "sealed": b"s"},
+        )
+        for seq, author in enumerate(["visitor", "admin", "visitor", "visitor"], start=1)
     ),
     *(
         (

@@ -32,7 +32,7 @@ from veilsupport.model import Admin, EndToEnd, Private, Role, Site, Standing
 from veilsupport.socks import SocksProxy
 from veilsupport.store import Store
 from veilsupport.tor import Client, PrivateService, TorDaemon, TorPhase, TorSettings, TorState
-from veilsupport.xmpp import Account, Bridge, LinkState, Tls, Trust
+from veilsupport.xmpp import Account, Bridge, ComponentAccount, ContactsBridge, LinkState, Tls, Trust
 from veilsupport.xmpp.account import is_loopback
 
 _LOOK_SECONDS: Final = 60.0
@@ -212,27 +212,24 @@ class Appliance:
             clients=tuple(Client(each.name, each.key) for each in wanted.client),
         )
 
-    def _made_bridge(self) -> Bridge | None:
-        """None while there is no account."""
-        account, xmpp = self._account(self._desk.key), self._config.xmpp
-        if account is None or xmpp is None:
+    def _made_bridge(self) -> Bridge | ContactsBridge | None:
+        """None while there is no account. SetupError: its password is missing or does not open."""
+        xmpp = self._config.xmpp
+        if xmpp is None:
             return None
+        password, proxy = stored_password(self._store, self._desk.key), self._proxy(xmpp)
+        if xmpp.form == "component":
+            component = component_of(xmpp, password, proxy)
+            return ContactsBridge(self._desk, component, on_change=self._watch.link, keeps_archive=xmpp.archive)
         return Bridge(
             self._desk,
-            account,
+            account_of(xmpp, password, proxy),
             on_change=self._watch.link,
             wants_rooms=xmpp.form == "rooms",
             keeps_archive=xmpp.archive,
             strict_devices=xmpp.strict_devices,
             language=lambda site: next(iter(self._desk.site(site).languages), ""),
         )
-
-    def _account(self, key: ApplianceKey) -> Account | None:
-        """None while there is no account. SetupError: its password is missing or does not open."""
-        xmpp = self._config.xmpp
-        if xmpp is None:
-            return None
-        return account_of(xmpp, stored_password(self._store, key), self._proxy(xmpp))
 
     def _proxy(self, xmpp: XmppSettings) -> SocksProxy | None:
         """tor's SOCKS port; None (dial directly) for a server on this very machine only."""
@@ -395,3 +392,8 @@ def account_of(xmpp: XmppSettings, password: Private, proxy: SocksProxy | None) 
         fingerprint=xmpp.certificate if trust is Trust.PIN else "",
         proxy=proxy,
     )
+
+
+def component_of(xmpp: XmppSettings, secret: Private, proxy: SocksProxy | None) -> ComponentAccount:
+    """The same for a component. SetupError as above."""
+    return ComponentAccount(Private(xmpp.component), secret, xmpp.address, xmpp.port, proxy)

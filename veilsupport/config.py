@@ -26,6 +26,7 @@ from veilsupport.errors import SetupError, SetupErrors
 FILE_NAME: Final = "veilsupport.toml"
 _HEAD: Final = '# VeilSupport\'s settings; README.md, "Configuration", says what each one does.\n\n'
 _BARE_JID: Final = re.compile(r"[^\s@/\"&'<>:]+@[^\s@/\"&'<>:]+")  # RFC 7622 §3.3.1, loosely
+_DOMAIN: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 
 
 def bare_jid(value: str) -> str:
@@ -34,6 +35,19 @@ def bare_jid(value: str) -> str:
     if len(value) > 512 or not _BARE_JID.fullmatch(value):
         raise ValueError("Write it as name@server, without a resource.")
     return value.lower()
+
+
+def own_jid(value: str) -> str:
+    """The same; or "", for a component has none."""
+    return bare_jid(value) if value else ""
+
+
+def component_name(value: str) -> str:
+    """A domain, in lower case, or ""."""
+    value = value.strip().lower()
+    if value and (len(value) > 255 or not _DOMAIN.fullmatch(value)):
+        raise ValueError("Write it as your server's configuration names it, such as support.example.onion.")
+    return value
 
 
 def certificate_rule(value: str) -> str:
@@ -107,6 +121,8 @@ def torrc_line(value: str) -> str:
 
 
 Jid = Annotated[str, AfterValidator(bare_jid)]
+OwnJid = Annotated[str, AfterValidator(own_jid)]
+ComponentName = Annotated[str, AfterValidator(component_name)]
 PublicName = Annotated[str, AfterValidator(public_name)]
 SiteName = Annotated[str, AfterValidator(site_name)]
 OnionClientName = Annotated[str, AfterValidator(site_name)]  # fit for a file name, too
@@ -142,11 +158,16 @@ class DeskSettings(_Section):
 
 
 class XmppSettings(_Section):
-    """The account through which the desk speaks to the admins."""
+    """The account through which the desk speaks to the admins, or its component on the operator's own server."""
 
-    jid: Jid = Field(description="the desk's own account, `name@server`")
-    host: str = Field(default="", description="server to dial, an onion address for example; empty: the JID's domain")
-    port: Port = Field(default=5222, description="its port")
+    jid: OwnJid = Field(
+        default="", description='the desk\'s own account, `name@server`; required, unless form is `"component"`'
+    )
+    host: str = Field(
+        default="",
+        description="server to dial, an onion address for example; empty: the JID's domain; for a component 127.0.0.1",
+    )
+    port: Port = Field(default=5222, description="its port; for a component, when it is left out, 5347")
     tls: Literal["starttls", "direct", "none"] = Field(
         default="starttls",
         description="`starttls`, `direct` (TLS from the first byte), or `none` (onion addresses only)",
@@ -155,9 +176,15 @@ class XmppSettings(_Section):
         default="verify",
         description="`verify` by name, a SHA-256 fingerprint that alone is accepted, or `any` (onion addresses only)",
     )
-    form: Literal["rooms", "direct"] = Field(
+    form: Literal["rooms", "direct", "component"] = Field(
         default="rooms",
-        description="`rooms`: one for each visitor, where the server lets us; `direct`: all in one chat",
+        description="`rooms`: one for each visitor, where the server lets us; `direct`: all in one chat; `component`: a"
+        " contact for each visitor, on a server of your own (without OMEMO)",
+    )
+    component: ComponentName = Field(
+        default="",
+        description="our domain as a component there (XEP-0114), such as `support.example.onion`; the secret is set as"
+        " the password is",
     )
     archive: bool = Field(
         default=True,
@@ -172,11 +199,24 @@ class XmppSettings(_Section):
     @property
     def address(self) -> str:
         """Where to dial."""
-        return self.host or self.jid.partition("@")[2]
+        return self.host or self.jid.partition("@")[2] or "127.0.0.1"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _port_of_a_component(cls, values: Any) -> Any:
+        is_component = isinstance(values, dict) and values.get("form") == "component"
+        return {"port": 5347, **values} if is_component else values
 
     @model_validator(mode="after")
     def _onions_only(self) -> XmppSettings:
         private = self.address.endswith(".onion") or self.address in ("127.0.0.1", "::1")
+        if self.form == "component":
+            if not self.component or self.jid:
+                raise ValueError('form = "component" needs component, the domain that is ours there, and no jid.')
+            if not private:
+                raise ValueError("A component is not encrypted: set host to 127.0.0.1 or to an onion address.")
+        elif not self.jid or self.component:
+            raise ValueError('Set jid to the desk\'s own account; component goes with form = "component" only.')
         if not private and (self.tls == "none" or self.certificate == "any"):
             raise ValueError('tls = "none" and certificate = "any" are for onion addresses, whose name is their key.')
         return self
@@ -286,6 +326,8 @@ class Config(_Section):
         _check_roles(self.admin, self.site)
         if self.xmpp and self.xmpp.jid in {each.jid for each in self.admin}:
             raise ValueError("The desk's own account cannot be an admin too; give it an account of its own.")
+        if self.xmpp and self.xmpp.component and any(each.omemo == "require" for each in self.admin):
+            raise ValueError('omemo = "require" is not possible with form = "component", which has no keys.')
         return self
 
 

@@ -109,6 +109,8 @@ CREATE INDEX delivery_due ON delivery (n) WHERE state = 'due';
 CREATE INDEX delivery_sent ON delivery (n) WHERE state = 'sent';
 CREATE INDEX delivery_held ON delivery (conversation, admin) WHERE state = 'held';
 CREATE INDEX delivery_of ON delivery (conversation, seq);
+CREATE INDEX delivery_open ON delivery (n) WHERE state IN ('due', 'sent');
+CREATE INDEX delivery_unread ON delivery (admin, conversation, sent_n) WHERE state IN ('acked', 'arrived');
 CREATE INDEX delivery_left ON delivery (sent_n);
 
 -- Stanzas that took effect, so that each does so once.

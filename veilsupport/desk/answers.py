@@ -5,7 +5,7 @@ Also how the desk speaks to an admin, and who may do what where.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from veilsupport import commands, crypto
@@ -174,15 +174,6 @@ class Answers(Core):
     def _to_others(self, admin: Admin, conversation: Conversation, text: str) -> list[NewDelivery]:
         """What this admin did elsewhere than in the room, to those who see the conversation."""
         return self._to_place(conversation.id, conversation.site, DeliveryKind.NOTICE, text, but_for=admin)
-
-    def _news_of(
-        self, conversation: Conversation, text: str, *, but_for: Collection[Admin | None]
-    ) -> list[NewDelivery]:
-        """In the staff room, or each in the chat with the desk; not to those for whom its site is none of theirs."""
-        if self.uses_rooms:
-            return self._to_staff(text)
-        those = [each for each in self.admins_of(conversation.site) if each not in but_for]
-        return self._deliveries(DeliveryKind.NOTICE, those, text)
 
     def _called(self, alias: str, admin: Admin, role: Role) -> tuple[Conversation, bytes]:
         """The conversation and its visitor's public key. AdminError: there is none (of theirs), or not for them."""

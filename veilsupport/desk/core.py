@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -172,6 +172,15 @@ class Core:
             return [replace(self._delivery(DeliveryKind.NOTICE, ROOM, text), apart=True)]
         return self._deliveries(DeliveryKind.NOTICE, [admin for admin in self.admins if admin != but_for], text)
 
+    def _news_of(
+        self, conversation: Conversation, text: str, *, but_for: Collection[Admin | None] = ()
+    ) -> list[NewDelivery]:
+        """In the staff room, or each in the chat with the desk; not to those for whom its site is none of theirs."""
+        if self.uses_rooms:
+            return self._to_staff(text)
+        those = [each for each in self.admins_of(conversation.site) if each not in but_for]
+        return self._deliveries(DeliveryKind.NOTICE, those, text)
+
     def _of_visitor(self, conversation: bytes, site: str, text: str) -> list[NewDelivery]:
         """A visitor's words; while nobody is there to read them, kept until somebody is configured.
 
@@ -197,7 +206,6 @@ class Core:
         self, visitor: bytes, notices: Sequence[NewDelivery], *, now: float, taken: Taken | None = None
     ) -> None:
         """Erase everything of that visitor, destroy their room, and have the admins' clients remove what they got."""
-
         conversation = self.store.conversation(visitor)
         alias = conversation.alias if conversation else ""
 
@@ -209,6 +217,7 @@ class Core:
         await self.store.burn(visitor, minute=minute_of(now), retract=retract, notices=[*gone, *notices], taken=taken)
         self._directly.discard(visitor)
         self.listeners.tell(visitor, Ended(burned=True))
+        self.on_changed(visitor)
         self.wake.set()
 
     def _taken(self, intake: Intake) -> Taken:

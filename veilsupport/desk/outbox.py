@@ -53,10 +53,9 @@ class Outbox(Core):
 
     async def delivery_read_in_room(self, conversation: bytes, archived_as: str) -> None:
         """An admin has looked at what the room keeps under that id, and so at all before it (XEP-0333)."""
-        stanza_id = (
-            self.store.stanza_archived_as(conversation, archived_as) or archived_as
-        )  # some name it by our own id
-        self._tell_moved(await self.store.mark_read(stanza_id, ROOM))
+        stanza_id = self.store.stanza_archived_as(conversation, archived_as)
+        if stanza_id:
+            self._tell_moved(await self.store.mark_read(stanza_id, ROOM))
 
     async def delivery_arrived(self, stanza_id: str, admin: Admin) -> None:
         """That admin's device has it (XEP-0184). Unknown ids, and another admin's, are ignored."""
@@ -127,7 +126,10 @@ class Outbox(Core):
         """OMEMO's state, as `keep_omemo` was given it."""
         entries: dict[str, str] = {}
         for name, sealed in self.store.omemo():
-            entry, _, value = crypto.unwrap_text(self.key.settings, sealed, b"omemo" + name).partition("\0")
+            try:
+                entry, _, value = crypto.unwrap_text(self.key.settings, sealed, b"omemo" + name).partition("\0")
+            except SealError:
+                continue  # One damaged session is begun anew; it must not keep the desk from starting.
             entries[entry] = value
         return entries
 
@@ -182,7 +184,7 @@ class Outbox(Core):
 
     def is_due_in_room(self, conversation: bytes) -> bool:
         """Whether its room has not got everything yet."""
-        return bool(self.store.to_rooms(conversation))
+        return self.store.is_due_in_room(conversation)
 
     def alias_of_stanza(self, stanza_id: str) -> str | None:
         """Which conversation a stanza that we sent belongs to."""

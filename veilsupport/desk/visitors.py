@@ -126,7 +126,7 @@ class Visitors(WaysIn):
         notices: list[NewDelivery] = []
         if conversation:
             text = f"{conversation.alias} has burned this conversation. Please delete what you still have of it."
-            notices = self._to_staff(text)
+            notices = self._news_of(conversation, text)
         await self._burn(session.visitor.id, notices, now=now)
 
     def listen(self, session: Session) -> Listener:

@@ -48,7 +48,13 @@ CREATE INDEX delivery_due ON delivery (n) WHERE state = 'due';
 CREATE INDEX delivery_sent ON delivery (n) WHERE state = 'sent';
 CREATE INDEX delivery_held ON delivery (conversation, admin) WHERE state = 'held';
 CREATE INDEX delivery_of ON delivery (conversation, seq);
+CREATE INDEX delivery_open ON delivery (n) WHERE state IN ('due', 'sent');
+CREATE INDEX delivery_unread ON delivery (admin, conversation, sent_n) WHERE state IN ('acked', 'arrived');
 CREATE INDEX delivery_left ON delivery (sent_n);
 UPDATE delivery SET sent_n = n WHERE sent_minute IS NOT NULL;
+UPDATE conversation SET waiting_minute = (
+    SELECT min(m.minute) FROM message m WHERE m.conversation = conversation.id AND m.author = 'visitor' AND m.seq > coalesce(
+        (SELECT max(a.seq) FROM message a WHERE a.conversation = conversation.id AND a.author = 'admin'), 0))
+    WHERE standing = 'open';
 PRAGMA user_version = 3;
 COMMIT;

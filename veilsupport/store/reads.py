@@ -111,9 +111,10 @@ class Reads:
         """(conversation, sealed address) of every room, or of that one conversation's, newest first."""
         sql = (
             f"SELECT {rows.CONVERSATION}, r.address FROM room r JOIN conversation c ON c.id = r.conversation"  # noqa: S608
-            " WHERE ?1 IS NULL OR r.conversation = ?1 ORDER BY c.last_minute DESC, c.id"
+            f" {'WHERE r.conversation = ?' if conversation else ''} ORDER BY c.last_minute DESC, c.id"
         )
-        return [(rows.as_conversation(row), row[-1]) for row in self._all(sql, conversation)]
+        found = self._all(sql, conversation) if conversation else self._all(sql)
+        return [(rows.as_conversation(row), row[-1]) for row in found]
 
     def waiting(self, *, limit: int) -> list[Conversation]:
         """Open conversations whose visitor waits for an answer, the longest first."""
@@ -131,7 +132,8 @@ class Reads:
         marks = ", ".join("?" * len(without))
         # Left to itself, SQLite walks all that was ever delivered in the order of conversations, to save sorting.
         where = (
-            "d.n IN (SELECT n FROM (SELECT n, row_number() OVER (PARTITION BY conversation ORDER BY n) AS turn"  # noqa: S608
+            "d.n IN (SELECT n FROM (SELECT n,"  # noqa: S608
+            " row_number() OVER (PARTITION BY coalesce(conversation, admin || kind) ORDER BY n) AS turn"
             " FROM delivery INDEXED BY delivery_due WHERE state = 'due' AND due_minute <= ? AND admin <> ?"
             f" AND (admin <> ? OR conversation IS NULL OR conversation NOT IN ({marks})))"
             " ORDER BY turn, n LIMIT ?) ORDER BY d.n"
@@ -163,8 +165,8 @@ class Reads:
         )
 
     def stanza_archived_as(self, conversation: bytes, archived_as: str) -> str | None:
-        """Which stanza of ours a room's archive knows under that id."""
-        sql = "SELECT stanza_id FROM delivery WHERE conversation = ? AND archived_as = ?"
+        """Which stanza of ours a room's archive knows under that id; some apps name it by our own."""
+        sql = "SELECT stanza_id FROM delivery WHERE conversation = ?1 AND (archived_as = ?2 OR stanza_id = ?2)"
         row = self._one(sql, conversation, archived_as)
         return row[0] if row else None
 
@@ -178,6 +180,11 @@ class Reads:
 
     def omemo(self) -> list[tuple[bytes, bytes]]:
         return self._all("SELECT name, sealed FROM omemo")
+
+    def is_due_in_room(self, conversation: bytes) -> bool:
+        """Whether its room has not got everything yet."""
+        sql = "SELECT 1 FROM delivery WHERE conversation = ? AND admin = ? AND state IN ('due', 'sent')"
+        return self._one(sql, conversation, rows.ROOM) is not None
 
     def backlog(self) -> int:
         """How many deliveries the XMPP server has not acknowledged yet."""

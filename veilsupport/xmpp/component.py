@@ -107,17 +107,26 @@ class Component(Dialled, ComponentXMPP):
         behind, self._unasked = self._unasked, []
         self._ping(lambda: [self._hear(Acknowledged(each)) for each in behind])
 
-    async def settled(self, *, timeout_seconds: float = 60) -> None:
-        """Until the server has taken all that was posted, presence too. Unavailable: it does not answer."""
+    async def settled(self, *, pings: int = 1, timeout_seconds: float = 60) -> None:
+        """Until the server has taken all that was posted, presence too. Unavailable: a ping does not come back."""
         if not self.up.is_set():
             raise Unavailable("there is no connection")
-        back = asyncio.Event()
-        self._ping(back.set)
+        all_back = asyncio.Event()
+        left = pings
+
+        def one_is_back() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                all_back.set()
+
+        for _ in range(pings):
+            self._ping(one_is_back)
         gone = asyncio.ensure_future(self.gone.wait())
-        answer = asyncio.ensure_future(back.wait())
+        answer = asyncio.ensure_future(all_back.wait())
         try:
             await asyncio.wait({answer, gone}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not back.is_set():
+            if not all_back.is_set():
                 raise Unavailable("the server left a question unanswered")
         finally:
             gone.cancel()

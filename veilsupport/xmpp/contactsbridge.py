@@ -32,6 +32,7 @@ from veilsupport.xmpp.signals import Acknowledged, Heard, Lost, Signal, Started
 from veilsupport.xmpp.supervise import OVER_TOR, LinkState, Pace, Supervisor
 
 QUEUE_MAX: Final = 1000
+_PINGS: Final = 8
 _DISK_PAUSE_SECONDS: Final = 5.0
 
 
@@ -87,7 +88,6 @@ class ContactsBridge:
         return dataclasses.replace(
             self._supervisor.state,
             strangers_ignored=self._line.strangers_ignored,
-            keeps_archive=False,
             form="a contact for each visitor",
         )
 
@@ -148,14 +148,17 @@ class ContactsBridge:
         return ids
 
     async def _begin(self, connection: int) -> None:
-        """A connection of a component is a fresh session always: what it left open is due again."""
+        """A connection of a component is a fresh session always: what the last one left open is due again.
+
+        ejabberd lets several be connected at once, our own ghost too, and shares out at random what comes for them: not
+        before all pings come back here may we rely on hearing everything.
+        """
         if connection != self._line.connection or not self._line.up.is_set():
             return  # That connection is gone already; a later one is behind in the queue.
         try:
-            async with asyncio.timeout(self._pace.set_up):
-                await self._line.settled()  # what is sent to our addresses really comes here
-        except (Unavailable, TimeoutError):
-            self._line.cut(signals.NO_SET_UP)
+            await self._line.settled(pings=_PINGS, timeout_seconds=self._pace.pong)
+        except Unavailable:
+            self._line.cut(signals.NAME_TAKEN)
             return
         await self._desk.place_directly(None, now=self._clock())
         await self._outgoing.reconcile(None)

@@ -87,7 +87,7 @@ NO_TLS: Final = Trouble("the server offers no encryption, so the password was no
 NO_SIGN_IN: Final = Trouble("the server offers no way of signing in that we know", refused=True)
 WRONG_PASSWORD: Final = Trouble("the server does not accept the account's name and password", refused=True)
 NOT_NOW: Final = Trouble("the server cannot check the password at the moment")
-WRONG_SECRET: Final = Trouble("the server does not accept the component's secret", refused=True)
+WRONG_SECRET: Final = Trouble("the server does not accept the component's name and secret", refused=True)
 UNKNOWN_NAME: Final = Trouble("the server has no component of that name", refused=True)
 NAME_TAKEN: Final = Trouble("somebody is connected as this component already, perhaps our own lost connection")
 REPLACED: Final = Trouble("the same account has signed in elsewhere under our resource")
