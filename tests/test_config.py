@@ -128,7 +128,7 @@ def test_everything_wrong_is_named_at_once_with_a_hint() -> None:
         (f'{ADMIN}roles = {{ shp = "reads" }}\n{SHOP}', "Did you mean shop?"),
         (f'{ADMIN}roles = {{ zebra = "reads" }}', "veilsupport site list"),
         (f'{ADMIN}omemo = "on"', "'prefer', 'require' or 'off'"),
-        ('[xmpp]\njid = "a@b.example"\nform = "room"', "'rooms' or 'direct'"),
+        ('[xmpp]\njid = "a@b.example"\nform = "room"', "'rooms', 'direct'"),
         ("[xmpp_onion]", "xmpp_onion.port"),
         (f"[xmpp_onion]\nport = 5222\n{CLIENT}{CLIENT}", "name of its own"),
         (f"[xmpp_onion]\nport = 5222\n{CLIENT.replace('ada', '../ada')}", "1 to 32"),

@@ -132,6 +132,11 @@ def verb(name: str) -> Verb:
     return _VERBS[name]
 
 
+def says_away(text: str) -> bool:
+    """Whether the line says that its author goes away; any other shows that they are there."""
+    return text.lstrip().casefold().startswith("!away")
+
+
 def takes_alias(name: str) -> bool:
     """Whether that command may be about one conversation."""
     return _VERBS[name].about is not About.NONE

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import random
+import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement
@@ -129,7 +132,7 @@ async def progress_of(desk: Desk, session: Session, wanted: Progress, *, seq: in
             await asyncio.sleep(0.02)
 
 
-async def answers(desk: Desk, session: Session, count: int, *, seconds: float = 10) -> list[str]:
+async def answers(desk: Desk, session: Session, count: int, *, seconds: float = 10, patience: float = 0.3) -> list[str]:
     """The admins' words, when there are so many; and not one more a moment later."""
 
     def said() -> list[str]:
@@ -138,7 +141,7 @@ async def answers(desk: Desk, session: Session, count: int, *, seconds: float = 
     async with asyncio.timeout(seconds):
         while len(said()) < count:
             await asyncio.sleep(0.02)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(patience)
     return said()
 
 
@@ -205,6 +208,46 @@ def test_whoever_comes_later_sees_how_it_stands(run: Runner) -> None:
             async with place.phone() as ada:
                 await ada.when(lambda: ada.contacts.get(place.contact(open_one), ("",))[0] == "chat")
                 assert ada.contacts.get(place.contact(closed), ("unavailable",))[0] == "unavailable"
+
+    run(story)
+
+
+def test_who_is_there_is_known_from_presence_and_acceptance_is_not_needed_for_words(run: Runner) -> None:
+    async def story(place: Place) -> None:
+        async with place.bridge(), place.phone(accepts=False) as ada:
+            session = await start(place.desk, "hello")
+            await ada.text("hello")
+            ada.chat(place.contact(session)).say("hello yourself")
+            assert await answers(place.desk, session, 1) == ["hello yourself"]
+            assert "Ada: not to be seen from here" in place.desk.who()
+            async with place.phone("Bert") as bert:
+                await bert.when(lambda: "Bert: there" in place.desk.who())
+            await seen(lambda: "Bert: not there" in place.desk.who())
+        async with place.bridge():
+            await seen(lambda: "Bert: not there" in place.desk.who())  # who let us see them, lets us still
+
+    run(story)
+
+
+async def seen(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+def test_many_visitors_at_once(run: Runner) -> None:
+    visitors = 60
+
+    async def story(place: Place) -> None:
+        sessions = [await start(place.desk, f"question {number}") for number in range(visitors)]
+        async with place.phone() as ada, place.bridge():
+            for number, session in enumerate(sessions):
+                contact = place.contact(session)
+                await ada.text(f"question {number}", seconds=20)
+                await ada.when(lambda contact=contact: ada.contacts.get(contact, ("",))[0] == "chat", seconds=20)  # type: ignore[misc]
+                ada.chat(contact).say(f"answer {number}")
+            for number, session in enumerate(sessions):
+                assert (await answers(place.desk, session, 1, patience=0))[0] == f"answer {number}"
 
     run(story)
 
@@ -404,7 +447,7 @@ def test_stranger_and_forged_sender_have_no_effect_and_get_no_answer(run: Runner
     run(story)
 
 
-def test_admin_of_another_site_learns_nothing(run: Runner) -> None:
+def test_what_is_no_visitors_address_is_answered_as_such(run: Runner) -> None:
     async def story(place: Place) -> None:
         async with place.phone("Bert") as bert, place.bridge():
             await place.phase(Phase.ONLINE)
@@ -422,15 +465,67 @@ def test_wrong_secret_and_unknown_name_are_said(run: Runner) -> None:
     async def story(place: Place) -> None:
         async with place.bridge(place.account(secret="wrong")):
             state = await place.phase(Phase.REFUSED)
-            assert "the component's secret" in (state.trouble or "")
+            assert "the component's name and secret" in (state.trouble or "")
             assert state.next_try_at is not None
         assert len(place.socks.asked) == 1
         assert b"wrong" not in place.socks.sent_up
         async with place.bridge(place.account(domain="other.localhost")):
             state = await place.phase(Phase.REFUSED)
-            assert "no component of that name" in (state.trouble or "")
+            assert "component" in (state.trouble or "")
 
     run(story)
+
+
+def test_another_connection_under_our_name_keeps_us_off_until_it_is_gone(run: Runner) -> None:
+    """Prosody refuses the second; ejabberd would share out between them what admins write."""
+
+    async def story(place: Place) -> None:
+        ghost = await other_component(place.server)
+        async with place.phone() as ada, place.bridge():
+            state = await place.phase(Phase.WAITING)
+            assert "connected as this component already" in (state.trouble or "")
+            assert not place.desk.line_is_up
+            session = await start(place.desk, "hello")
+            ghost.close()
+            await place.phase(Phase.ONLINE)
+            await ada.text("hello")
+            ada.chat(place.contact(session)).say("at last")
+            assert await answers(place.desk, session, 1) == ["at last"]
+
+    run(story)
+
+
+async def other_component(server: Server) -> asyncio.StreamWriter:
+    """XEP-0114 by hand."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.component_port)
+    spaces = "xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams'"
+    writer.write(f"<stream:stream {spaces} to='{server.component}'>".encode())
+    await reader.readuntil(b"<stream:stream")
+    found = re.search(r"\sid=['\"]([^'\"]+)", (await reader.readuntil(b">")).decode())
+    assert found is not None
+    digest = hashlib.sha1((found[1] + SECRET).encode(), usedforsecurity=False).hexdigest()
+    writer.write(f"<handshake>{digest}</handshake>".encode())
+    assert b"handshake" in await reader.readuntil(b">")
+    return writer
+
+
+def test_what_the_server_will_not_take_is_not_handed_over(server: Server, tmp_path: Path) -> None:
+    async def story() -> None:
+        admins = [Admin("Carl", Private(server.jid("has-no-account")))]
+        async with (
+            desk_in(tmp_path, admins=admins) as desk,
+            ChaoticSocks({(HOST, 5347): server.component_port}) as socks,
+        ):
+            place = Place(server, socks, desk)
+            async with place.bridge():
+                session = await start(desk, "anyone?")
+                await place.phase(Phase.ONLINE)
+                async with asyncio.timeout(10):
+                    while not desk.due(now=time.time() + 61):
+                        await asyncio.sleep(0.02)
+                assert desk.history(session)[0].progress is Progress.KEPT
+
+    asyncio.run(asyncio.wait_for(story(), 30))
 
 
 # ---- faults ----------------------------------------------------------------------------------------------------------

@@ -13,12 +13,12 @@ from veilsupport.desk.admins import Admins
 from veilsupport.desk.attendance import Attendances
 from veilsupport.desk.listener import Listener
 from veilsupport.desk.outbox import Outbox, Unacknowledged
+from veilsupport.desk.overview import Waiting
 from veilsupport.desk.visitors import Visitors
-from veilsupport.desk.waiting import Waiting, Waitings
 from veilsupport.desk.ways_in import SignedIn
 
 __all__ = ["Desk", "Listener", "SignedIn", "Unacknowledged", "Waiting"]
 
 
-class Desk(Visitors, Admins, Attendances, Waitings, Outbox):
+class Desk(Visitors, Admins, Attendances, Outbox):
     """One desk: its visitors, its admins and what is due between them. Each part stands in a module of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Final
 
 from veilsupport.desk.attendance import Attendances
@@ -13,8 +14,22 @@ LIST_MAX: Final = 30  # conversations in one answer to !list: a phone's screen o
 _LOOKED_AT: Final = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One conversation on the admins' card."""
+
+    alias: str
+    words: str
+
+
 class Overview(Attendances):
     """Answers in words; nothing is changed here."""
+
+    def waiting(self, admin: Admin | None, *, now: float) -> list[Waiting]:
+        """Who waits for an answer, of that admin's sites or of all; who has waited longest comes first."""
+        found = self.store.waiting(limit=_LOOKED_AT)
+        theirs = [each for each in found if admin is None or admin.role_at(each.site) >= Role.READS]
+        return [Waiting(each.alias, self._line(each, minute_of(now))) for each in theirs]
 
     def listing(self, admin: Admin, *, now: float) -> str:
         """Open conversations of that admin's sites: those that wait first, the longest on top."""

@@ -8,9 +8,9 @@ The rules:
    and changes nothing but what they see. Presence tells how it stands; a closed or blocked one is shown as offline.
    Servers keep no presence for a component, so everything is told anew in each session, and whenever one asks.
 3. Whoever may not see a conversation learns from presence and subscriptions no more than of an address that is none.
-4. Burned: first the retractions go, from the address that the words came from; then the contact is shown as offline
-   and all subscriptions are ended. That is a delivery like any other, and stays due until the server has taken it. It
-   is the most that XMPP allows: the entry itself is the admin's to remove.
+4. Burned: the retractions go from the address that the words came from, the contact is shown as offline, and all
+   subscriptions are ended. These are deliveries like any other, and stay due until the server has taken them. It is
+   the most that XMPP allows: the entry itself is the admin's to remove.
 5. What the desk itself says comes from `desk@`; in a visitor's chat it carries a mark in front.
 
 What is taken from the admins stands in contacttalk.py.
@@ -217,8 +217,12 @@ class Contacts:
         sender, kind = presence.get("from", ""), presence.get("type")
         admin = self._admins[_bare(sender)]
         match kind:
-            case None | "unavailable":
-                self._attending.presence(sender, kind is None)
+            case None:
+                self._attending.presence(sender, True)
+            case "unavailable" if "/" in sender:  # without a resource it may be that we are not let see them (Prosody)
+                self._attending.presence(sender, False)
+            case "subscribed":  # from now on, or still: if they are there, that follows
+                self._attending.presence(sender, False)
             case "subscribe" | "probe":
                 self._let_see(_bare(presence.get("to", "")), admin, asked=kind == "subscribe")
             case "unsubscribe":

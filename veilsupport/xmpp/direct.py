@@ -83,6 +83,8 @@ class Direct:
             await self._tell(admin, error.message, intake)
         except NotFound:
             await self._tell(admin, GONE, intake)
+        if reading.body and not commands.says_away(reading.body):
+            await self._desk.admin_is_back(admin)
 
     async def _changed(self, admin: Admin, reading: Reading, intake: Intake) -> bool:
         """Whether it was a retraction, or a correction of what went to a visitor. Any other counts as a new line."""

@@ -86,11 +86,13 @@ class Opening:
         if self._is_burned(place):
             raise NotFound("That conversation is gone.")
         self._placed(place)
-        created = await self._service.enter(place.address, place.alias, self._name(place))
+        members = self._members(place)
+        entered = await self._service.enter(place.address, place.alias, self._name(place), members)
         if self._is_burned(place):  # its destruction may have come before there was anything to destroy
             await self._service.destroy(place.address)
             raise NotFound("That conversation is gone.")
-        await self._call_members(place, created=created)
+        called = members if entered.created or place.invites else {*entered.new, *self._forlorn(place, members)}
+        self._service.invite(place.address, called, self._name(place))
 
     def _is_burned(self, place: Place) -> bool:
         return place.conversation is not None and self._desk.conversation_of(place.conversation) is None
@@ -100,19 +102,14 @@ class Opening:
 
     # ---- rule 2 ----------------------------------------------------------------------------------------------
 
-    async def _call_members(self, place: Place, *, created: bool) -> None:
-        """Rule 2's members; whoever is new among them is invited, and everyone when they may not be there."""
-        wanted = self._members(place)
-        new = await self._service.let_in(place.address, wanted)
-        everyone = created or place.invites or self._is_forlorn(place, wanted)
-        self._service.invite(place.address, wanted if everyone else new, self._name(place))
-
-    def _is_forlorn(self, place: Place, members: Collection[str]) -> bool:
-        """Whether the invitations may have been lost with a connection: none of it was ever read, or nobody came."""
-        if place.conversation is None or self._desk.position(place.address) is None:
-            return self._desk.position(place.address) is None
-        there = {each.jid for each in self._line.occupants.of(place.address)}
-        return self._desk.is_due_in_room(place.conversation) and there.isdisjoint(members)
+    def _forlorn(self, place: Place, members: Collection[str]) -> set[str]:
+        """Who may have missed their invitation when a connection broke: before anything was ever read there whoever is
+        not in it; later all, when something is waiting to be said and nobody is there to hear it."""
+        absent = set(members) - {each.jid for each in self._line.occupants.of(place.address)}
+        if self._desk.position(place.address) is None:
+            return absent
+        is_waiting = place.conversation is not None and self._desk.is_due_in_room(place.conversation)
+        return absent if is_waiting and len(absent) == len(members) else set()
 
     def _members(self, place: Place) -> set[str]:
         """Bare JIDs; who only wants to be told is in no visitor's room."""

@@ -13,8 +13,8 @@ The rules that make it so (each was found by breaking it):
    among it (it sat in the send queue at the cut) is due again, but for what a room has yet to reflect.
 5. When a fresh session starts, the archive (our account's, or the room's) tells which of those marked sent have
    arrived; the others are due again, in their order. Without an archive all are: doubled at worst, never lost.
-6. Only so much is under way as the server takes in a moment (pacing.py), and the oldest delivery of every conversation
-   goes before the second of any: nobody waits behind another's flood.
+6. Only so much is under way as the server takes in a moment (pacing.py), less while a room is being made, and the
+   oldest delivery of every conversation goes before the second of any: nobody waits behind another's flood.
 """
 
 from __future__ import annotations
@@ -125,10 +125,10 @@ class Outgoing:
         return True
 
     def _due(self) -> list[Delivery]:
-        room = min(_BATCH, self._flying.room)
+        without = self.rooms.not_ready() if self.rooms else ()
+        room = min(_BATCH, self._flying.room_beside(is_busy=bool(without)))
         if room <= 0 or not self._desk.admins:
             return []
-        without = self.rooms.not_ready() if self.rooms else ()
         return self._desk.due(now=self._clock(), limit=room, without=without)
 
     def _sendable(self, due: list[Delivery]) -> list[tuple[Delivery, str]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 SMALLEST: Final = 4.0
-LARGEST: Final = 200.0
+LARGEST: Final = 50.0  # through Tor some 50 a second: more than any public server takes
 _FIRST: Final = 20.0
 _QUEUED_SECONDS: Final = 1.5  # what may wait in the server's socket
 _SHRINK: Final = 0.7
@@ -33,10 +33,9 @@ class Window:
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._sent_at))
 
-    @property
-    def room(self) -> int:
-        """How many more may be sent now."""
-        return max(0, int(self._size) - len(self._sent_at))
+    def room_beside(self, *, is_busy: bool) -> int:
+        """How many more may be sent now. `is_busy`: questions are being asked whose answers somebody waits for."""
+        return max(0, int(SMALLEST if is_busy else self._size) - len(self._sent_at))
 
     def sent(self, stanza_id: str, *, at: float) -> None:
         self._sent_at[stanza_id] = at
@@ -51,6 +50,8 @@ class Window:
         if took - self._fastest <= _QUEUED_SECONDS:
             self._size = min(LARGEST, self._size + 1)
         elif sent_at >= self._shrunk_at:  # those sent before the last step down say nothing new
+            if self._size <= SMALLEST:  # so few cannot wait for each other: the way itself has become longer
+                self._fastest = took
             self._size = max(SMALLEST, self._size * _SHRINK)
             self._shrunk_at = at
 

@@ -6,8 +6,10 @@ a crash is made to the end by whoever enters it next.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Final
 from xml.etree.ElementTree import Element
 
@@ -41,6 +43,14 @@ class Lost(Refused):
     """It was destroyed, or is not ours any more; another address may do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """`created`: it had to be made. `new`: bare JIDs of those who were no members before."""
+
+    created: bool
+    new: Collection[str] = field(repr=False)
+
+
 class RoomService:
     """`jid` is the service's; "" while none is known."""
 
@@ -70,31 +80,24 @@ class RoomService:
     def has(self, address: str) -> bool:
         return bool(self.jid) and address.partition("@")[2] == self.jid
 
-    async def enter(self, address: str, nick: str, name: str) -> bool:
-        """Be in that room, which is as it should be; whether it had to be made. Refused, Lost."""
+    async def enter(self, address: str, nick: str, name: str, members: Collection[str]) -> Entered:
+        """Be in that room, which is as it should be, with these bare JIDs as members. Refused, Lost."""
         created = await self._join(address, nick)
-        lacking = muc.NEEDED if created else await self._lacking(address)
-        if lacking:
+        if created:
+            await self._configure(address, name)
+        lacking, new = await asyncio.gather(self._lacking(address), self._set_members(address, members, known=created))
+        if lacking and not created:
             await self._configure(address, name)
             lacking = await self._lacking(address)
         if lacking:
             if created:
                 await self._line.ask("set", muc.destruction(""), to=address)
             raise Refused("its rooms have no archive" if lacking == {_ARCHIVE} else "its rooms are not private")
-        return created
+        return Entered(created, new)
 
-    async def let_in(self, address: str, wanted: Collection[str]) -> set[str]:
-        """Have these bare JIDs as members and nobody else; who of them is new. We need not be in the room."""
-        answer = await self._line.ask("get", muc.affiliation_query("member"), to=address)
-        if isinstance(answer, Declined):
-            raise _refusal(answer)
-        members = muc.affiliated(answer)
-        new, gone = set(wanted) - members, members - set(wanted)
-        if new or gone:
-            done = await self._line.ask("set", muc.affiliations(sorted(new), removed=sorted(gone)), to=address)
-            if isinstance(done, Declined):
-                raise _refusal(done)
-        return new
+    async def let_in(self, address: str, members: Collection[str]) -> None:
+        """These bare JIDs and nobody else; of a room that we need not be in. Refused."""
+        await self._set_members(address, members)
 
     def invite(self, address: str, jids: Collection[str], reason: str) -> None:
         for jid in sorted(jids):
@@ -126,6 +129,19 @@ class RoomService:
         if isinstance(answer, Declined):
             raise _refusal(answer)
         return answer.created
+
+    async def _set_members(self, address: str, wanted: Collection[str], *, known: bool = False) -> set[str]:
+        """Who of them is new. `known`: there are none yet."""
+        answer = None if known else await self._line.ask("get", muc.affiliation_query("member"), to=address)
+        if isinstance(answer, Declined):
+            raise _refusal(answer)
+        members = set() if answer is None else muc.affiliated(answer)
+        new, gone = set(wanted) - members, members - set(wanted)
+        if new or gone:
+            done = await self._line.ask("set", muc.affiliations(sorted(new), removed=sorted(gone)), to=address)
+            if isinstance(done, Declined):
+                raise _refusal(done)
+        return new
 
     async def _lacking(self, address: str) -> frozenset[str]:
         info = await self._line.ask("get", muc.features_query(), to=address)

@@ -90,6 +90,8 @@ class RoomTalk:
                 await self._in_visitors_room(place, place.conversation, admin, reading, intake)
         except AdminError as error:
             await self._tell(place, error.message, intake)
+        if reading.body and not commands.says_away(reading.body):
+            await self._desk.admin_is_back(admin)
 
     async def _answer_privately(self, place: Place, admin: Admin, reading: Reading) -> None:
         """No archive of a room has it."""
