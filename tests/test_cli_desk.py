@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tests.live.appliance import Appliance
 from tests.live.overhttp import browser_at
 from tests.test_cli import free_port
-from veilsupport import app, config, directory
+from veilsupport import config, directory, people
 from veilsupport.cli import cli
 from veilsupport.cli_desk import _LINE_MAX_BYTES
 from veilsupport.config import FILE_NAME
@@ -97,7 +97,7 @@ def test_nothing_is_done_where_nothing_runs(tmp_path: Path) -> None:
 
 
 def test_admins_as_the_settings_name_them() -> None:
-    assert app.admins_of(config.parse(SETTINGS)) == (
+    assert people.admins_of(config.parse(SETTINGS)) == (
         Admin("Ada", Private("ada@chat.example")),
         Admin(
             "Bert",
@@ -111,7 +111,7 @@ def test_admins_as_the_settings_name_them() -> None:
 
 
 def test_a_site_has_the_manners_of_the_desk_where_it_has_none_of_its_own() -> None:
-    sites = app.sites_of(config.parse(SETTINGS))
+    sites = people.sites_of(config.parse(SETTINGS))
     own, shop = sites[""], sites["shop"]
     assert (own.hours, own.away, own.typing, own.read_marks) == ("9-17", "Back soon.", False, True)
     assert (shop.hours, shop.away, shop.typing, shop.read_marks) == ("always", "Back soon.", True, True)

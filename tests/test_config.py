@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilsupport import config
+from veilsupport import config, rules
 from veilsupport.config import Config
 from veilsupport.errors import SetupError, SetupErrors
 
@@ -100,6 +100,17 @@ def test_host_is_the_domain_when_left_out() -> None:
     assert read.xmpp.address == "chat.example"
 
 
+def test_a_component_is_dialled_on_this_machine_unless_said_otherwise(tmp_path: Path) -> None:
+    read = config.parse('[xmpp]\nform = "component"\ncomponent = "Support.b.example"')
+    assert read.xmpp is not None
+    assert (read.xmpp.component, read.xmpp.address, read.xmpp.port) == ("support.b.example", "127.0.0.1", 5347)
+    config.save(tmp_path, read)
+    assert config.load(tmp_path) == read == config.check(read.model_dump())
+    elsewhere = config.parse('[xmpp]\nform = "component"\ncomponent = "s.b"\nhost = "b.onion"\nport = 5348')
+    assert elsewhere.xmpp is not None
+    assert (elsewhere.xmpp.address, elsewhere.xmpp.port) == ("b.onion", 5348)
+
+
 def test_everything_wrong_is_named_at_once_with_a_hint() -> None:
     found = problems('[xmpp]\njid = "nobody"\nprt = 1\nport = 70000\n[dsk]\n[[admin]]\njid = "a@b"\n[web]\nport = "80"')
     assert len(found) == 6
@@ -129,6 +140,16 @@ def test_everything_wrong_is_named_at_once_with_a_hint() -> None:
         (f'{ADMIN}roles = {{ zebra = "reads" }}', "veilsupport site list"),
         (f'{ADMIN}omemo = "on"', "'prefer', 'require' or 'off'"),
         ('[xmpp]\njid = "a@b.example"\nform = "room"', "'rooms', 'direct'"),
+        ("[xmpp]", "own account"),
+        ('[xmpp]\njid = "a@b.example"\ncomponent = "support.b.example"', "component goes with"),
+        ('[xmpp]\nform = "component"', "the domain that is ours there"),
+        ('[xmpp]\nform = "component"\ncomponent = "s.b.example"\njid = "a@b.example"', "no jid"),
+        ('[xmpp]\nform = "component"\ncomponent = "s.b.example"\nhost = "b.example"', "not encrypted"),
+        ('[xmpp]\nform = "component"\ncomponent = "a@b"', "xmpp.component"),
+        (
+            '[xmpp]\nform = "component"\ncomponent = "s.b"\n[[admin]]\njid = "a@b"\nname = "A"\nomemo = "require"',
+            "has no keys",
+        ),
         ("[xmpp_onion]", "xmpp_onion.port"),
         (f"[xmpp_onion]\nport = 5222\n{CLIENT}{CLIENT}", "name of its own"),
         (f"[xmpp_onion]\nport = 5222\n{CLIENT.replace('ada', '../ada')}", "1 to 32"),
@@ -165,8 +186,8 @@ def test_fingerprint_is_taken_in_any_usual_spelling() -> None:
     digits = "0123456789abcdef" * 4
     colons = ":".join(digits[i : i + 2] for i in range(0, 64, 2)).upper()
     assert (
-        config.certificate_rule(digits)
-        == config.certificate_rule(colons)
-        == config.certificate_rule(f"sha256:{digits}")
+        rules.certificate_rule(digits)
+        == rules.certificate_rule(colons)
+        == rules.certificate_rule(f"sha256:{digits}")
         == digits
     )

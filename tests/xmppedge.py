@@ -116,7 +116,7 @@ class Edge:
         line = cast("Line", stub)
         direct = Direct(desk, clock=lambda: NOON)
         self.outgoing = Outgoing(desk, line, spoke=direct.spoke, clock=lambda: NOON)
-        sealing = Sealing(desk, None, asyncio.Queue(), keeps_archive=True, clock=lambda: NOON)
+        sealing = Sealing(desk, None, keeps_archive=True, clock=lambda: NOON)
         talk = RoomTalk(desk, self.outgoing, sealing, own=OWN, clock=lambda: NOON)
         self.rooms = Rooms(desk, line, self.outgoing, talk, wanted=False, language=lambda site: "", clock=lambda: NOON)
         self.outgoing.rooms = self.rooms

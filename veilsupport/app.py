@@ -15,29 +15,27 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import veilsupport
-from veilsupport import config, crypto, log, web
+from veilsupport import config, crypto, log, people, web
 from veilsupport.alarms import Alarms, Readings
-from veilsupport.config import AdminSettings, Config, XmppSettings
+from veilsupport.config import Config, XmppSettings
 from veilsupport.crypto import ApplianceKey
 from veilsupport.desk import Desk
 from veilsupport.directory import ONION_KEY, DataDirectory, Onion
-from veilsupport.errors import SealError, SetupError, StoreError
+from veilsupport.errors import SetupError, StoreError
 from veilsupport.limits import Limits
-from veilsupport.model import Admin, EndToEnd, Private, Role, Site, Standing
+from veilsupport.model import Standing
 from veilsupport.socks import SocksProxy
 from veilsupport.store import Store
 from veilsupport.tor import Client, PrivateService, TorDaemon, TorPhase, TorSettings, TorState
-from veilsupport.xmpp import Account, Bridge, ComponentAccount, ContactsBridge, LinkState, Tls, Trust
+from veilsupport.xmpp import Bridge, ContactsBridge, LinkState
 from veilsupport.xmpp.account import is_loopback
 
 _LOOK_SECONDS: Final = 60.0
 _XMPP_PORT: Final = 5222  # which XMPP apps dial by themselves
-PASSWORD_SETTING: Final = "xmpp-password"  # noqa: S105 - the name of the setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class Appliance:
         self._config = settings
         self._port = port
         self._watch = watch
-        self._sites = sites_of(settings)
+        self._sites = people.sites_of(settings)
         self._stop = asyncio.Event()
         self._web_stop = asyncio.Event()
         self._bridge_anew = asyncio.Event()  # the admins are others: the line to them has to begin anew
@@ -69,7 +67,7 @@ class Appliance:
         self._desk = Desk(
             self._store,
             key,
-            admins_of(settings),
+            people.admins_of(settings),
             sites=self._sites,
             uses_rooms=settings.xmpp is None or settings.xmpp.form == "rooms",
             status=self._status_lines,
@@ -217,13 +215,13 @@ class Appliance:
         xmpp = self._config.xmpp
         if xmpp is None:
             return None
-        password, proxy = stored_password(self._store, self._desk.key), self._proxy(xmpp)
+        password, proxy = people.stored_password(self._store, self._desk.key), self._proxy(xmpp)
         if xmpp.form == "component":
-            component = component_of(xmpp, password, proxy)
+            component = people.component_of(xmpp, password, proxy)
             return ContactsBridge(self._desk, component, on_change=self._watch.link, keeps_archive=xmpp.archive)
         return Bridge(
             self._desk,
-            account_of(xmpp, password, proxy),
+            people.account_of(xmpp, password, proxy),
             on_change=self._watch.link,
             wants_rooms=xmpp.form == "rooms",
             keeps_archive=xmpp.archive,
@@ -288,7 +286,7 @@ class Appliance:
 
     async def _reload(self, settings: Config) -> None:
         """Take what can be taken without a new start. SetupError: the private onion service's key cannot be kept."""
-        self._sites = self._desk.sites = sites_of(settings)
+        self._sites = self._desk.sites = people.sites_of(settings)
         self._desk.attendance_tick(time.time())
         await self._take_admins(settings)
         if self._tor:
@@ -296,7 +294,7 @@ class Appliance:
 
     async def _take_admins(self, settings: Config) -> None:
         """Whoever answers from now on; the line to them begins anew, so that nobody else is let near."""
-        admins = admins_of(settings)
+        admins = people.admins_of(settings)
         if admins != self._desk.admins:
             await self._desk.change_admins(admins, now=time.time())
             self._bridge_anew.set()
@@ -321,79 +319,3 @@ class Appliance:
         finally:
             server.close()
             path.unlink(missing_ok=True)
-
-
-def sites_of(settings: Config) -> dict[str, Site]:
-    """The sites by name; "" is the desk's own page. What is not set for a site is as the desk's."""
-    desk = settings.desk
-    own = Site(
-        "",
-        desk.name,
-        desk.greeting,
-        hours=desk.hours,
-        away=desk.away,
-        typing=desk.typing,
-        read_marks=desk.read_marks,
-    )
-    named = [replace(own, **each.model_dump(exclude_defaults=True)) for each in settings.site]
-    return {each.name: each for each in (own, *named)}
-
-
-def admins_of(settings: Config) -> tuple[Admin, ...]:
-    """Those who answer, and what they may do where."""
-    return tuple(_admin(each) for each in settings.admin)
-
-
-def _admin(settings: AdminSettings) -> Admin:
-    roles = tuple(sorted((site, Role[role.upper()]) for site, role in settings.roles.items()))
-    return Admin(
-        settings.name,
-        Private(settings.jid),
-        role=Role[settings.role.upper()],
-        roles=roles,
-        end_to_end=EndToEnd(settings.omemo),
-        notify_only=settings.notify_only,
-    )
-
-
-def stored_password(store: Store, key: ApplianceKey) -> Private:
-    """The XMPP account's password. SetupError when there is none, or it belongs to another key."""
-    wrapped = store.setting(PASSWORD_SETTING)
-    if wrapped is None:
-        raise SetupError("The XMPP account's password is not set.", hint="Run: veilsupport setup")
-    try:
-        return Private(crypto.unwrap_text(key.settings, wrapped, PASSWORD_SETTING.encode()))
-    except SealError:
-        raise SetupError(
-            "The XMPP account's password does not open with this appliance's key.", hint="Run: veilsupport setup"
-        ) from None
-
-
-async def keep_password(path: Path, key: ApplianceKey, password: Private) -> None:
-    """Seal the XMPP account's password into the database at `path`."""
-    store = Store(path)
-    try:
-        wrapped = crypto.wrap_text(key.settings, password.reveal(), PASSWORD_SETTING.encode())
-        await store.set_setting(PASSWORD_SETTING, wrapped)
-    finally:
-        store.close()
-
-
-def account_of(xmpp: XmppSettings, password: Private, proxy: SocksProxy | None) -> Account:
-    """The settings in the XMPP edge's words. SetupError: a combination that would be unsafe."""
-    trust = {"verify": Trust.VERIFY, "any": Trust.ANY}.get(xmpp.certificate, Trust.PIN)
-    return Account(
-        jid=Private(xmpp.jid),
-        password=password,
-        host=xmpp.address,
-        port=xmpp.port,
-        tls=Tls(xmpp.tls),
-        trust=trust,
-        fingerprint=xmpp.certificate if trust is Trust.PIN else "",
-        proxy=proxy,
-    )
-
-
-def component_of(xmpp: XmppSettings, secret: Private, proxy: SocksProxy | None) -> ComponentAccount:
-    """The same for a component. SetupError as above."""
-    return ComponentAccount(Private(xmpp.component), secret, xmpp.address, xmpp.port, proxy)

@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 import click
 
 import veilsupport
-from veilsupport import app, cli_desk, cli_omemo, cli_onion, cli_sites, config, directory, hardening, log
+from veilsupport import app, cli_desk, cli_omemo, cli_onion, cli_sites, config, directory, hardening, log, people, rules
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DataDirectory
@@ -176,7 +176,7 @@ def _ask_and_set_up(house: DataDirectory) -> None:
     """The questions, each asked again until its answer is right."""
     click.echo("The desk needs an XMPP account of its own, and the accounts of those who answer.")
     click.echo("Leave the account empty to look around first; messages are kept until it is set.\n")
-    jid = _ask("The desk's account (name@server)", config.bare_jid, default="")
+    jid = _ask("The desk's account (name@server)", rules.bare_jid, default="")
     if not jid:
         return
     answers: dict[str, Any] = {"jid": jid}
@@ -184,11 +184,11 @@ def _ask_and_set_up(house: DataDirectory) -> None:
     answers["host"] = click.prompt("Server to dial", default=jid.partition("@")[2])
     if answers["host"].endswith(".onion"):
         answers["certificate"] = _ask(
-            "Certificate's SHA-256 fingerprint, or any", config.certificate_rule, default="any"
+            "Certificate's SHA-256 fingerprint, or any", rules.certificate_rule, default="any"
         )
     admins: list[str] = []
-    while admin := _ask("An admin's account (empty when done)", config.bare_jid, default="" if admins else None):
-        name = _ask("The name visitors see", config.public_name, default=admin.partition("@")[0].capitalize())
+    while admin := _ask("An admin's account (empty when done)", rules.bare_jid, default="" if admins else None):
+        name = _ask("The name visitors see", rules.public_name, default=admin.partition("@")[0].capitalize())
         admins.append(f"{admin}={name}")
     answers["admins"] = admins
     if house.is_new:
@@ -227,9 +227,11 @@ def _set_up(house: DataDirectory, answers: dict[str, Any]) -> None:
     if new_passphrase is not None:
         house.keep_key(key, new_passphrase or None)
     if password is not None:
-        asyncio.run(app.keep_password(house.database, key, password))
+        asyncio.run(people.keep_password(house.database, key, password))
     config.save(house.path, after)
     click.echo("Settings are saved.")
+    if uri := asyncio.run(people.omemo_identity(house.database, after, key)):
+        cli_omemo.show(uri)
 
 
 def _with_answers(before: Config, answers: dict[str, Any]) -> Config:

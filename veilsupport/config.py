@@ -6,7 +6,6 @@ for. The XMPP password is not here: it rests in the database, under the applianc
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import difflib
 import fcntl
@@ -20,117 +19,24 @@ from typing import Annotated, Any, Final, Literal
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from veilsupport import hours
+from veilsupport import rules
 from veilsupport.errors import SetupError, SetupErrors
 
 FILE_NAME: Final = "veilsupport.toml"
 _HEAD: Final = '# VeilSupport\'s settings; README.md, "Configuration", says what each one does.\n\n'
-_BARE_JID: Final = re.compile(r"[^\s@/\"&'<>:]+@[^\s@/\"&'<>:]+")  # RFC 7622 §3.3.1, loosely
-_DOMAIN: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 
 
-def bare_jid(value: str) -> str:
-    """A bare JID, in lower case (RFC 7622 compares so). ValueError: it has another shape."""
-    value = value.strip()
-    if len(value) > 512 or not _BARE_JID.fullmatch(value):
-        raise ValueError("Write it as name@server, without a resource.")
-    return value.lower()
-
-
-def own_jid(value: str) -> str:
-    """The same; or "", for a component has none."""
-    return bare_jid(value) if value else ""
-
-
-def component_name(value: str) -> str:
-    """A domain, in lower case, or ""."""
-    value = value.strip().lower()
-    if value and (len(value) > 255 or not _DOMAIN.fullmatch(value)):
-        raise ValueError("Write it as your server's configuration names it, such as support.example.onion.")
-    return value
-
-
-def certificate_rule(value: str) -> str:
-    """`verify`, `any`, or a SHA-256 fingerprint, which comes back as 64 hexadecimal digits."""
-    if value in ("verify", "any"):
-        return value
-    digits = value.removeprefix("sha256:").replace(":", "").replace(" ", "").lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise ValueError('Write "verify", "any" (onion addresses only), or the SHA-256 fingerprint.')
-    return digits
-
-
-def public_name(value: str) -> str:
-    value = value.strip()
-    if not value or len(value) > 40 or not value.isprintable():
-        raise ValueError("Write 1 to 40 ordinary characters.")
-    return value
-
-
-def site_name(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", value):
-        raise ValueError("Write 1 to 32 of a to z, 0 to 9 and hyphens.")
-    return value
-
-
-def accent_rule(value: str) -> str:
-    if value and not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
-        raise ValueError("Write a colour as #rrggbb.")
-    return value.lower()
-
-
-def onion_client_key(value: str) -> str:
-    """X25519 in base32, as tor reads it; a key that it would pass over must not look like one."""
-    if not re.fullmatch(r"[A-Z2-7]{52}", value) or not any(base64.b32decode(value + "====")):
-        raise ValueError("Let veilsupport onion client add make it.")
-    return value
-
-
-def language(value: str) -> str:
-    if not re.fullmatch(r"[a-zA-Z]{2,3}(?:-[a-zA-Z0-9]{2,8})*", value):
-        raise ValueError("Write a language tag such as en or pt-BR.")
-    return value
-
-
-def origin(value: str) -> str:
-    """Scheme, host and port, as a browser sends them (RFC 6454 §6.2): lower case, no default port, no path."""
-    value = value.strip().removesuffix("/").casefold()
-    found = re.fullmatch(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:]+\])(?::(\d{1,5}))?", value)
-    if not found:
-        raise ValueError("Write an origin such as https://shop.example or http://….onion, without a path.")
-    default = {"http": "80", "https": "443"}[found[1]]
-    return value.removesuffix(f":{default}") if found[3] == default else value
-
-
-def hours_rule(value: str) -> str:
-    """As it was written. ValueError says what is wrong with it."""
-    hours.parse(value)
-    return value
-
-
-def path_prefix(value: str) -> str:
-    if value and not re.fullmatch(r"(?:/[a-zA-Z0-9._~-]+)+", value):
-        raise ValueError("Write it as /support: begins with a slash, does not end with one.")
-    return value
-
-
-def torrc_line(value: str) -> str:
-    if "\n" in value or "\r" in value or not value.strip():
-        raise ValueError("Write one torrc line in each string.")
-    return value
-
-
-Jid = Annotated[str, AfterValidator(bare_jid)]
-OwnJid = Annotated[str, AfterValidator(own_jid)]
-ComponentName = Annotated[str, AfterValidator(component_name)]
-PublicName = Annotated[str, AfterValidator(public_name)]
-SiteName = Annotated[str, AfterValidator(site_name)]
-OnionClientName = Annotated[str, AfterValidator(site_name)]  # fit for a file name, too
-OnionClientKey = Annotated[str, AfterValidator(onion_client_key)]
-Language = Annotated[str, AfterValidator(language)]
-Origin = Annotated[str, AfterValidator(origin)]
+Jid = Annotated[str, AfterValidator(rules.bare_jid)]
+OwnJid = Annotated[str, AfterValidator(rules.own_jid)]
+ComponentName = Annotated[str, AfterValidator(rules.component_name)]
+PublicName = Annotated[str, AfterValidator(rules.public_name)]
+SiteName = Annotated[str, AfterValidator(rules.site_name)]
+OnionClientName = Annotated[str, AfterValidator(rules.site_name)]  # fit for a file name, too
+OnionClientKey = Annotated[str, AfterValidator(rules.onion_client_key)]
+Language = Annotated[str, AfterValidator(rules.language)]
+Origin = Annotated[str, AfterValidator(rules.origin)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-OpeningHours = Annotated[str, AfterValidator(hours_rule)]
+OpeningHours = Annotated[str, AfterValidator(rules.hours_rule)]
 AwayText = Annotated[str, Field(max_length=500)]
 RoleName = Literal["leads", "answers", "reads", "none"]
 
@@ -172,7 +78,7 @@ class XmppSettings(_Section):
         default="starttls",
         description="`starttls`, `direct` (TLS from the first byte), or `none` (onion addresses only)",
     )
-    certificate: Annotated[str, AfterValidator(certificate_rule)] = Field(
+    certificate: Annotated[str, AfterValidator(rules.certificate_rule)] = Field(
         default="verify",
         description="`verify` by name, a SHA-256 fingerprint that alone is accepted, or `any` (onion addresses only)",
     )
@@ -248,7 +154,7 @@ class TorSettings(_Section):
     """Our own tor."""
 
     executable: str = Field(default="tor", description="which tor to start: a name looked up in PATH, or a path")
-    lines: tuple[Annotated[str, AfterValidator(torrc_line)], ...] = Field(
+    lines: tuple[Annotated[str, AfterValidator(rules.torrc_line)], ...] = Field(
         default=(), description="further lines for its torrc, such as bridges"
     )
 
@@ -279,7 +185,7 @@ class WebSettings(_Section):
     """The page without tor."""
 
     port: Port = Field(default=8080, description="port on 127.0.0.1, with `--no-tor` only")
-    prefix: Annotated[str, AfterValidator(path_prefix)] = Field(
+    prefix: Annotated[str, AfterValidator(rules.path_prefix)] = Field(
         default="", description="stands before every path, such as `/support`, behind a front of your own"
     )
 
@@ -292,7 +198,7 @@ class SiteSettings(_Section):
     )
     title: PublicName = Field(description="the name on its pages")
     greeting: str = Field(default="", max_length=1000, description="the first sentence; empty: the desk's own")
-    accent: Annotated[str, AfterValidator(accent_rule)] = Field(
+    accent: Annotated[str, AfterValidator(rules.accent_rule)] = Field(
         default="", description="colour as `#rrggbb`; empty: the desk's own"
     )
     languages: tuple[Language, ...] = Field(default=(), description="BCP 47 tags; the first is the page's")

@@ -16,10 +16,17 @@ from xml.etree.ElementTree import Element, SubElement
 import pytest
 
 from tests.desks import desk_in, start
+from tests.live.appliance import Appliance, run_command
 from tests.live.chaosocks import ChaoticSocks
 from tests.live.ejabberd import Ejabberd
+from tests.live.gosendxmpp import GoSendXmpp
+from tests.live.overhttp import browser_at
 from tests.live.phonecontacts import ContactsPhone, sender
+from tests.live.profanity import Profanity
 from tests.live.prosody import Prosody
+from tests.live.xmppserver import free_ports
+from tests.program import Program
+from veilsupport.config import FILE_NAME
 from veilsupport.desk import Desk
 from veilsupport.model import Admin, Author, Changed, MessageState, Private, Progress, Session, Typing
 from veilsupport.xmpp import ComponentAccount, ContactsBridge, LinkState, Pace, Phase, direct
@@ -419,6 +426,31 @@ def test_what_is_encrypted_is_answered_and_not_passed_on(run: Runner) -> None:
     run(story)
 
 
+def test_apps_of_other_makers_see_contacts_too(run: Runner) -> None:
+    async def story(place: Place) -> None:
+        ada, bert = (each.address.reveal().partition("@")[0] for each in place.desk.admins)
+        go = GoSendXmpp(place.server, bert)
+        async with Profanity(place.server, ada) as profanity, go.listening() as heard, place.bridge():
+            session = await start(place.desk, "hello from the page")
+            contact = place.contact(session)
+            await profanity.allow(contact)
+            await profanity.subscribe(contact)
+            await heard.text("hello from the page")
+            await profanity.chat(contact)
+            await profanity.until("hello from the page")
+            await progress_of(place.desk, session, Progress.ON_DEVICE)
+            await profanity.until("waiting since")  # beside the name, above the window
+            await profanity.say(contact, "helo from Profanity")
+            assert await answers(place.desk, session, 1) == ["helo from Profanity"]
+            await profanity.correct("hello from Profanity")
+            await seen(lambda: place.desk.history(session)[-1].body == "hello from Profanity")
+            await go.say(contact, "and from Bert")
+            assert await answers(place.desk, session, 2) == ["hello from Profanity", "and from Bert"]
+            await profanity.until("⚙ Bert: and from Bert")
+
+    run(story)
+
+
 # ---- who is let near -------------------------------------------------------------------------------------------------
 
 
@@ -526,6 +558,36 @@ def test_what_the_server_will_not_take_is_not_handed_over(server: Server, tmp_pa
                 assert desk.history(session)[0].progress is Progress.KEPT
 
     asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_the_program_runs_so_by_its_settings(server: Server, tmp_path: Path) -> None:
+    async def story() -> None:
+        jid = server.jid("ada-of-the-program")
+        (tmp_path / FILE_NAME).write_text(
+            f'[xmpp]\nform = "component"\ncomponent = "{server.component}"\nport = {server.component_port}\n'
+            f'[[admin]]\njid = "{jid}"\nname = "Ada"\n'
+        )
+        secret = tmp_path / "secret"
+        secret.write_text(SECRET)
+        done = await asyncio.to_thread(run_command, "setup", "--data", str(tmp_path), "--password-file", str(secret))
+        assert done.returncode == 0, done.stderr
+        secret.unlink()
+        with Appliance(tmp_path, "--no-tor", "--port", str(free_ports(1)[0])) as appliance:
+            page = await asyncio.to_thread(appliance.wait_for_page)
+            async with ContactsPhone(jid, "pw", component=server.component, port=server.port) as ada:
+                visitor = Program(browser_at(page).app, host=page.partition("//")[2])
+                await visitor.starts()
+                await visitor.says("is anyone there?")
+                ring = await ada.text("is anyone there?")
+                ada.chat(sender(ring.element)).say("yes")
+                async with asyncio.timeout(10):
+                    while "yes" not in (await visitor.get("/chat/history")).answer.text:
+                        await asyncio.sleep(0.05)
+                assert appliance.status()["xmpp"]["form"] == "a contact for each visitor"
+            assert await asyncio.to_thread(appliance.stop) == 0
+
+    server.add_account("ada-of-the-program", "pw")
+    asyncio.run(asyncio.wait_for(story(), 60))
 
 
 # ---- faults ----------------------------------------------------------------------------------------------------------

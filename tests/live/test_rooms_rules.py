@@ -185,7 +185,8 @@ def test_a_room_that_somebody_destroyed_is_made_again(run: Runner) -> None:
             again = (await ada.room_text("still there?", seconds=20)).room
             ada.room_say(again, "of course")
             await stage.answered(session, "of course")
-            assert ada.bodies(again)[0] == "still there?"
+            assert (again == room) is isinstance(stage.server, Ejabberd)  # Prosody keeps a tombstone
+            assert ada.bodies(again).count("still there?") == 1
             await ada.when(lambda: stage.staff_room() in ada.rooms)
             ada.room_say(stage.staff_room(), "!list")
             await ada.room_text(f"{stage.alias(session)}, Ada: quiet", stage.staff_room())
@@ -206,11 +207,10 @@ def test_thrown_out_of_a_room_it_comes_back(run: Runner) -> None:
             await until(lambda: stage.progress(session) == Progress.HANDED_OVER)
             await operator.set_affiliation(room, stage.jid("ada"), "owner")
             await ada.set_affiliation(room, stage.own, "admin")  # an owner cannot be kicked
-            for number in range(2):
-                await ada.kick(room, alias)
-                ada.room_say(room, f"while it was out {number}")
-                await ada.when(lambda: alias in ada.nicks(room))
-            await stage.answered(session, "while it was out 0", "while it was out 1")
+            await ada.kick(room, alias)
+            ada.room_say(room, "while it was out")
+            await ada.when(lambda: alias in ada.nicks(room))
+            await stage.answered(session, "while it was out")
             await stage.says(session, "here I am")
             await ada.room_text("here I am", room)
             await ada.set_affiliation(room, stage.own, "outcast")  # for good: so there will be another room
@@ -218,7 +218,7 @@ def test_thrown_out_of_a_room_it_comes_back(run: Runner) -> None:
             other = (await ada.room_text("and here", seconds=20)).room
             assert other != room
             ada.room_say(other, "welcome")
-            await stage.answered(session, "while it was out 0", "while it was out 1", "welcome")
+            await stage.answered(session, "while it was out", "welcome")
             assert (await ada.features(other)) >= {"muc_membersonly"}
 
     run(story)
@@ -452,9 +452,11 @@ def test_one_room_too_many_goes_on_in_the_chat(tmp_path: Path) -> None:
             await ada.text("thanks")
             ada.say(f"!close {stage.alias(one)}")
             await ada.when(lambda: stage.alias(one) not in ada.nicks(room))
+            await ada.leave(room)  # the limit is hers as well
             await stage.cut(bridge, resumed=False)  # the next session tries again, and now there is room for it
             await stage.says(three, "in a room at last")
             await ada.room_text("in a room at last", seconds=20)
+            assert len([got for got in ada.inbox if "in a room" in got.body]) == 0
             assert stage.answers(two) == []
 
     server = Ejabberd(accounts={})

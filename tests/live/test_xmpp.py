@@ -18,7 +18,7 @@ from tests.live.prosody import Prosody
 from tests.live.xmppserver import XmppServer
 from veilsupport.desk import Desk
 from veilsupport.model import Admin, Author, Private, Progress, Session, Typing
-from veilsupport.xmpp import Account, Bridge, LinkState, Pace, Phase, Tls, Trust, direct
+from veilsupport.xmpp import Account, Bridge, LinkState, Pace, Phase, Tls, Trust, direct, omemo_terms
 
 HOST = "desk.onion"
 PACE = Pace(
@@ -458,18 +458,22 @@ def test_encrypted_text_corrections_and_commands(run: Runner) -> None:
             envelope = Element("{eu.siacs.conversations.axolotl}encrypted")
             SubElement(envelope, "{eu.siacs.conversations.axolotl}payload").text = "AAAA"
             ada.say("I sent you an OMEMO encrypted message", envelope)
+            await ada.text(omemo_terms.MALFORMED)
+            ada.say("This message is encrypted", Element("{jabber:x:encrypted}x"))
             await ada.text(direct.ENCRYPTED)
             said = ada.say("helo")
             assert await answers(place.desk, session, 1) == ["helo"]
-            ada.say("hello", Element("{urn:xmpp:message-correct:0}replace", id=said))
-            await ada.text(direct.CORRECTION)
+            ada.correct(said, "hello")
+            async with asyncio.timeout(10):
+                while await answers(place.desk, session, 1) != ["hello"]:
+                    pass
             ada.say("aesgcm://files.example/x.jpg#00ff")
             await ada.text(direct.FILE)
             ada.say("!lst")
             await ada.text("Did you mean !list?")
             ada.say("!list")
             await ada.text(place.desk.open_aliases()[0] + ":")
-            assert await answers(place.desk, session, 1) == ["helo"]
+            assert await answers(place.desk, session, 1) == ["hello"]
 
     run(story)
 

@@ -22,7 +22,7 @@ from veilsupport.xmpp.card import Card
 from veilsupport.xmpp.direct import Direct
 from veilsupport.xmpp.intake import Incoming
 from veilsupport.xmpp.line import Line
-from veilsupport.xmpp.omemo import NewDevice, Omemo
+from veilsupport.xmpp.omemo import Omemo
 from veilsupport.xmpp.outgoing import Outgoing
 from veilsupport.xmpp.rooms import Rooms
 from veilsupport.xmpp.roomtalk import RoomTalk
@@ -66,6 +66,7 @@ class Bridge:
         self._outgoing = Outgoing(desk, self._line, spoke=direct.spoke, clock=clock)
         self._sealing = self._made_sealing(strict=strict_devices, keeps_archive=keeps_archive)
         self._outgoing.seal = self._sealing.seal
+        self._sealing.on_keys = self._outgoing.try_again
         talk = RoomTalk(desk, self._outgoing, self._sealing, own=self._line.own, clock=clock)
         self._rooms = Rooms(desk, self._line, self._outgoing, talk, wanted=wants_rooms, language=language, clock=clock)
         self._outgoing.rooms = self._rooms
@@ -109,10 +110,19 @@ class Bridge:
 
     def _made_sealing(self, *, strict: bool, keeps_archive: bool) -> Sealing:
         """Without OMEMO when no admin wants any of it."""
-        news: asyncio.Queue[NewDevice] = asyncio.Queue()
         wanted = any(admin.end_to_end is not EndToEnd.OFF for admin in self._desk.admins)
-        omemo = Omemo(self._line, Kept(self._desk), strict=strict, told=news.put_nowait) if wanted else None
-        return Sealing(self._desk, omemo, news, keeps_archive=keeps_archive, clock=self._clock)
+        kept = Kept(self._desk, clock=self._clock)
+        omemo = Omemo(self._line, kept, strict=strict, told=kept.told) if wanted else None
+        return Sealing(self._desk, omemo, keeps_archive=keeps_archive, clock=self._clock)
+
+    async def identity(self) -> str | None:
+        """Our OMEMO fingerprint as an `xmpp:` URI, made now if there was none. For a bridge that is not run."""
+        try:
+            if self._sealing.omemo:
+                await self._sealing.omemo.load()
+            return self._sealing.uri
+        finally:
+            self._line.drop()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, then closed in order within two seconds. Raises a group of what nobody expected."""

@@ -23,14 +23,13 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement
 
 from veilsupport.desk import Desk
 from veilsupport.errors import NotFound, StoreError, Unavailable
 from veilsupport.model import Admin, Conversation, Delivery, Private, Role, Standing
-from veilsupport.xmpp import signals, stanzas
+from veilsupport.xmpp import signals, stanzas, titles
 from veilsupport.xmpp.attending import Attending
 from veilsupport.xmpp.component import Component
 from veilsupport.xmpp.outgoing import Outgoing
@@ -350,15 +349,8 @@ class Contacts:
             self._line.post(_presence(address, jid, "unsubscribed"))
 
     def _status(self, conversation: Conversation) -> str:
-        """What stands beside the name; "" when it is not open."""
-        if conversation.standing is not Standing.OPEN:
-            return ""
-        parts = [self._desk.site(conversation.site).title]
-        if conversation.waiting_minute is not None:
-            parts.append(f"waiting since {_time(conversation.waiting_minute)}")
-        if owner := self._desk.name_of(conversation.owner):
-            parts.append(f"with {owner}")
-        return " · ".join(part for part in parts if part) or "open"
+        owner = self._desk.name_of(conversation.owner)
+        return titles.status(conversation, self._desk.site(conversation.site), owner=owner)
 
     def _presence(self, address: str, to: str, status: str) -> Element:
         presence = _presence(f"{address}/{_RESOURCE}", to, "" if status else "unavailable")
@@ -388,10 +380,6 @@ def _presence(sender: str, to: str, kind: str = "") -> Element:
     if kind:
         presence.set("type", kind)
     return presence
-
-
-def _time(minute: int) -> str:
-    return datetime.fromtimestamp(minute * 60, UTC).strftime("%d %b %H:%M UTC")
 
 
 def _bare(jid: str) -> str:

@@ -153,14 +153,15 @@ class Incoming:
         try:
             async with asyncio.timeout(self._set_up_seconds):
                 await self._set_up()
+            self._is_setting_up = False
+            while self._held:
+                await self._hear_live(self._held[0])
+                self._held.popleft()
         except (Unavailable, TimeoutError):
             self._line.cut(signals.NO_SET_UP)
             return
         finally:
             self._is_setting_up = False
-        while self._held:
-            await self._hear_live(self._held[0])
-            self._held.popleft()
         self._is_set_up = True
         self._be_ready(connection)
 
@@ -244,18 +245,12 @@ class Incoming:
             return
         archive_id = self._archive_id(inside)
         if self.archive.exists and not archive_id:
-            await self._ask_archive_instead()  # the copy does not say under which key it is known there
+            await self._catch_up()  # the copy does not say under which key it is known there
         else:
             await self._take(inside, archive_id)
 
     def _archive_id(self, message: Element) -> str:
         return stanzas.read(message, own=self._line.own).archive_id if self.archive.exists else ""
-
-    async def _ask_archive_instead(self) -> None:
-        try:
-            await self._catch_up()
-        except Unavailable:
-            pass  # The connection is gone; the next session catches up.
 
     async def _take(self, message: Element, archive_id: str) -> None:
         reading = stanzas.read(message, own=self._line.own)

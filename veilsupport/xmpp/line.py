@@ -195,7 +195,10 @@ class Line(Transport):
                 del self._joining[room]
 
     def leave(self, room: str) -> None:
-        """Nothing more is heard from it."""
+        """Nothing more is heard from it; whoever waits to be let in is told so (Unavailable)."""
+        waiting = self._joining.get(room)
+        if waiting and not waiting.done():
+            waiting.set_exception(Unavailable("a room was left before it answered"))
         nick = self.occupants.own_nick(room)
         self._rooms.discard(room)
         self.occupants.forget(room)

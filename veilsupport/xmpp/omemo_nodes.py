@@ -17,6 +17,7 @@ _PUBSUB: Final = "{http://jabber.org/protocol/pubsub}"
 _OWNER: Final = "{http://jabber.org/protocol/pubsub#owner}"
 _EVENT: Final = "{http://jabber.org/protocol/pubsub#event}"
 _FORM: Final = "{jabber:x:data}"
+_FORM_TYPE: Final = "http://jabber.org/protocol/pubsub#"
 _ASK_SECONDS: Final = 20.0
 _NO_ANSWER: Final = {"remote-server-not-found", "remote-server-timeout", "internal-server-error", "resource-constraint"}
 # Open, as every client makes it: who writes to us must be able to read our keys without being a contact first.
@@ -72,7 +73,7 @@ class Nodes:
         publish = Element(f"{_PUBSUB}pubsub")
         item = SubElement(SubElement(publish, f"{_PUBSUB}publish", node=node), f"{_PUBSUB}item", id="current")
         item.append(payload)
-        _fill_in(SubElement(publish, f"{_PUBSUB}publish-options"), "pubsub#publish-options")
+        _fill_in(SubElement(publish, f"{_PUBSUB}publish-options"), f"{_FORM_TYPE}publish-options")
         answer = await self._line.ask("set", publish)
         if isinstance(answer, Declined) and answer.condition == "conflict":  # XEP-0060 §7.1.5: made with other options
             await self._configure(node)
@@ -82,7 +83,7 @@ class Nodes:
 
     async def _configure(self, node: str) -> None:
         configure = Element(f"{_OWNER}pubsub")
-        _fill_in(SubElement(configure, f"{_OWNER}configure", node=node), "pubsub#node_config")
+        _fill_in(SubElement(configure, f"{_OWNER}configure", node=node), f"{_FORM_TYPE}node_config")
         await self._line.ask("set", configure)
 
 

@@ -88,8 +88,7 @@ class Opening:
         self._placed(place)
         members = self._members(place)
         entered = await self._service.enter(place.address, place.alias, self._name(place), members)
-        if self._is_burned(place):  # its destruction may have come before there was anything to destroy
-            await self._service.destroy(place.address)
+        if self._is_burned(place):  # it is destroyed after this
             raise NotFound("That conversation is gone.")
         called = members if entered.created or place.invites else {*entered.new, *self._forlorn(place, members)}
         self._service.invite(place.address, called, self._name(place))

@@ -20,7 +20,8 @@ The rules that make it so (each was found by breaking it):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, Protocol
 from xml.etree.ElementTree import Element
 
@@ -35,6 +36,7 @@ _BATCH: Final = 50
 _LOOK_AGAIN_SECONDS: Final = 15.0  # what was refused becomes due by the clock, and nothing wakes us for it
 _DISK_PAUSE_SECONDS: Final = 5.0
 _SKEW_SECONDS: Final = 120.0  # the server's clock and ours
+_WAITING_SECONDS: Final = 60.0  # after which what may not leave is tried again
 _REFLECTED_SECONDS: Final = 60.0  # a room that says nothing for so long has lost us
 
 
@@ -83,6 +85,8 @@ class Outgoing:
         self._flying = Window()  # given to slixmpp, answered by nobody yet
         self._in_rooms: dict[str, bytes | None] = {}  # those of them that a room has to reflect
         self._taken: set[str] = set()  # those of these that the server has acknowledged
+        self._waiting: dict[str, tuple[Admin | None, bytes | None]] = {}  # rule 7: to whom, in which conversation
+        self._try_again_at = 0.0  # the loop's time
         self._lock = asyncio.Lock()  # held from delivery_sent to the hand-over, and while a session is reconciled
 
     async def run(self) -> None:
@@ -103,6 +107,11 @@ class Outgoing:
         except TimeoutError:
             pass
 
+    def try_again(self) -> None:
+        """What waits may be allowed to leave now."""
+        self._try_again_at = 0.0
+        self._desk.wake.set()
+
     async def _send_batch(self) -> bool:
         """Whether there may be more to send at once."""
         async with self._lock:
@@ -110,6 +119,7 @@ class Outgoing:
                 return True
             connection = self._line.connection
             self._desk.wake.clear()
+            await self._wait_no_longer()
             batch = self._sendable(self._due())
             if not batch:
                 return False
@@ -117,8 +127,7 @@ class Outgoing:
             if not self.ready.is_set() or self._line.connection != connection:
                 return True  # Marked but not sent: rule 4 or 5 makes them due again.
             batch = [each for each in batch if each[0].stanza_id in still_due]
-            for delivery, to in batch:
-                await self._send(delivery, to)
+            await self._send_all(batch)
             self._line.ask_for_acknowledgement()
         if not self._line.acknowledges:
             await self._acknowledge_by_ping([each.stanza_id for each, _ in batch if each.admin])
@@ -129,7 +138,7 @@ class Outgoing:
         room = min(_BATCH, self._flying.room_beside(is_busy=bool(without)))
         if room <= 0 or not self._desk.admins:
             return []
-        return self._desk.due(now=self._clock(), limit=room, without=without)
+        return _in_turns(self._desk.due(now=self._clock(), limit=room, without=without))
 
     def _sendable(self, due: list[Delivery]) -> list[tuple[Delivery, str]]:
         """Those that have somewhere to go at this moment, and where."""
@@ -143,17 +152,42 @@ class Outgoing:
             return delivery.body if self.rooms else None
         return self.rooms.address(delivery.conversation) if self.rooms else None
 
+    async def _send_all(self, batch: Sequence[tuple[Delivery, str]]) -> None:
+        """StoreError: what was not sent by then waits to be due again."""
+        for number, (delivery, to) in enumerate(batch):
+            try:
+                await self._send(delivery, to)
+            except StoreError:
+                self._waiting |= {each.stanza_id: (each.admin, each.conversation) for each, _ in batch[number:]}
+                self.try_again()
+                raise
+
+    async def _wait_no_longer(self) -> None:
+        """Rule 7."""
+        now = self._now()
+        is_time = now >= self._try_again_at
+        if is_time or not self._waiting:
+            self._try_again_at = now + _WAITING_SECONDS
+        if is_time and self._waiting:
+            await self._desk.deliveries_lost(list(self._waiting))
+            self._waiting.clear()
+
     async def _send(self, delivery: Delivery, to: str) -> None:
         if delivery.kind is DeliveryKind.DESTROY:
             assert self.rooms is not None
             self.rooms.destroy(delivery.stanza_id, to)
             return
+        self._waiting.pop(delivery.stanza_id, None)
+        place = (delivery.admin, delivery.conversation)
+        if delivery.conversation is not None and place in self._waiting.values():
+            self._waiting[delivery.stanza_id] = place
+            return
         try:
             message = await self.seal(self.write(delivery, to), delivery)
         except Unavailable:
-            message = None
+            return  # Marked but not sent, as above.
         if message is None:
-            await self._desk.delivery_refused(delivery.stanza_id, now=self._clock())
+            self._waiting[delivery.stanza_id] = place
             return
         if not self.ready.is_set():
             return  # Marked but not sent, as above.
@@ -270,6 +304,16 @@ class Outgoing:
 
 def _written(delivery: Delivery, to: str) -> Element:
     return stanzas.write(delivery, to) if delivery.admin else stanzas.write_to_room(delivery, to)
+
+
+def _in_turns(due: list[Delivery]) -> list[Delivery]:
+    """The first of every conversation, then the second of each: what is sent first arrives first."""
+    seen: Counter[bytes | None] = Counter()
+    turns = []
+    for each in due:
+        seen[each.conversation] += 1
+        turns.append((seen[each.conversation], each))
+    return [each for _, each in sorted(turns, key=lambda turn: turn[0])]
 
 
 async def _as_it_is(message: Element, delivery: Delivery) -> Element | None:

@@ -2,8 +2,9 @@
 
 A public server throttles to about ten messages a second. Whatever is given to it beyond that waits in its socket, where
 nothing can overtake: a new conversation's first line would wait behind another's flood, and the sign of life behind
-both. So the window grows while answers come about as fast as the fastest so far (which is the way through Tor), and
-shrinks when they take longer by more than a moment. Pure: knows no clock.
+both. So the window grows while answers come about as fast as the fastest so far (which is the way through Tor), by one
+for each round, and shrinks when they take longer by more than a moment: a server lets a burst pass at full speed before
+it throttles, and what was learned from that must not fill its socket. Pure: knows no clock.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Window:
         took = at - sent_at
         self._fastest = min(self._fastest, took)
         if took - self._fastest <= _QUEUED_SECONDS:
-            self._size = min(LARGEST, self._size + 1)
+            if 2 * len(self._sent_at) >= self._size:  # else it says nothing of what more of them would do
+                self._size = min(LARGEST, self._size + 1 / self._size)
         elif sent_at >= self._shrunk_at:  # those sent before the last step down say nothing new
             if self._size <= SMALLEST:  # so few cannot wait for each other: the way itself has become longer
                 self._fastest = took

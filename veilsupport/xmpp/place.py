@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -29,6 +30,7 @@ class Place:
     site: str = ""
     invites: bool = False  # everyone is called, because they may have left when it was closed
     state: State = State.OUT
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)  # held while it is being brought up
     is_disturbed: bool = False  # what is being done to bring it up has been overtaken
     held: deque[tuple[Element, str]] = field(default_factory=deque, repr=False)
     answers: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=_ANSWERS_MAX), repr=False)

@@ -3,7 +3,7 @@
 The rules:
 
 1. A room's address cannot be guessed, and is on our disk before the room is made: after a crash there is none that
-   nobody knows of. One that is burned while it is being made is destroyed by whoever makes it.
+   nobody knows of. One that is burned while it is being made is destroyed as soon as that has come to an end.
 2. It is made members-only, non-anonymous, hidden, persistent and archived, and looked at whenever we enter it: what the
    server did not grant is not relied on. Members are the admins of the conversation's site, no more and no fewer, and
    this is brought about again in every session, for closed rooms once in a process: whoever was removed in between is
@@ -24,6 +24,7 @@ is taken in roomtalk.py.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ from veilsupport.xmpp.tending import Tending
 _AT_ONCE: Final = 8  # rooms that are seen to side by side
 _HELD_MAX: Final = 2000  # live lines that wait for their room's archive; beyond, the archive has them
 _PAUSES: Final = (1.0, 5.0, 30.0, 120.0)
+_REFUSALS: Final = 2  # of those that may pass, before we believe it
 _STEADY_SECONDS: Final = 30.0  # in a room for that long, and being thrown out is no reason to hesitate
 _TEND_SECONDS: Final = 2.0
 _NEWS_SECONDS: Final = 0.3  # what changes several times in a moment is said once
@@ -151,7 +153,16 @@ class Rooms:
         address = known.reveal() if known else ""
         self._staff = Place(None, "desk", address if self._service.has(address) else "")
         self._staff.state = State.OPENING
-        await self._opening.open(self._staff)
+        for pause in _PAUSES[:_REFUSALS]:
+            try:
+                await self._opening.open(self._staff)
+                break
+            except Refused as why:
+                if not why.may_pass:
+                    raise
+            await asyncio.sleep(pause)
+        else:
+            await self._opening.open(self._staff)
         self._is_ready(self._staff)
 
     async def _do_without(self, why: str) -> None:
@@ -329,10 +340,14 @@ class Rooms:
         if not self._is_current(place):
             return
         try:
-            await self._opening.open(place)
+            async with place.busy:
+                await self._opening.open(place)
             self._is_ready(place)
         except Refused as why:
-            await self._refused(place, str(why))
+            if why.may_pass and place.failures < _REFUSALS:
+                self._later(place)
+            else:
+                await self._refused(place, str(why))
         except NotFound:  # burned in the meantime
             self._forget(place)
         except (Unavailable, StoreError):
@@ -392,13 +407,21 @@ class Rooms:
             self._members_seen_to.add(place.conversation)
 
     async def _destroy(self, stanza_id: str, address: str) -> None:
-        if place := self._by_address.get(address):
-            self._forget(place)
+        """After whatever is being done to bring it up: ejabberd makes a room anew for an owner's question."""
+        place = self._by_address.get(address)
         try:
-            gone = await self._service.destroy(address, "This conversation was erased.")
+            async with place.busy if place else contextlib.nullcontext():
+                if place:
+                    self._forget(place)
+                gone = await self._service.destroy(address, "This conversation was erased.")
+        except Unavailable:
+            if not self._line.up.is_set():
+                return  # It stays marked as sent, and the next session makes it due again.
+            gone = False
+        try:
             await self._outgoing.destroyed(stanza_id, gone=gone)
-        except (Unavailable, StoreError):
-            pass  # It stays marked as sent, and the next session makes it due again.
+        except StoreError:
+            pass  # As above.
 
     # ---- tending ---------------------------------------------------------------------------------------------
 

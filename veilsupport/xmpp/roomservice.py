@@ -36,7 +36,12 @@ _WHY: Final = {
 
 
 class Refused(Exception):
-    """The server does not let us have that room; why, in plain words."""
+    """The server does not let us have that room; why, in plain words. `may_pass`: it counts something that we have too
+    much of, which may be the ghost of our last session (ejabberd clears it away while the new one begins)."""
+
+    def __init__(self, why: str, *, may_pass: bool = False) -> None:
+        super().__init__(why)
+        self.may_pass = may_pass
 
 
 class Lost(Refused):
@@ -132,16 +137,26 @@ class RoomService:
 
     async def _set_members(self, address: str, wanted: Collection[str], *, known: bool = False) -> set[str]:
         """Who of them is new. `known`: there are none yet."""
-        answer = None if known else await self._line.ask("get", muc.affiliation_query("member"), to=address)
-        if isinstance(answer, Declined):
-            raise _refusal(answer)
-        members = set() if answer is None else muc.affiliated(answer)
+        members = set() if known else await self._members(address)
         new, gone = set(wanted) - members, members - set(wanted)
+        if new and not known:
+            new -= await self._higher(address)
         if new or gone:
             done = await self._line.ask("set", muc.affiliations(sorted(new), removed=sorted(gone)), to=address)
             if isinstance(done, Declined):
                 raise _refusal(done)
         return new
+
+    async def _higher(self, address: str) -> set[str]:
+        """Whom somebody else has made more than a member, as far as we are told."""
+        answers = [await self._line.ask("get", muc.affiliation_query(each), to=address) for each in ("owner", "admin")]
+        return {jid for each in answers if not isinstance(each, Declined) for jid in muc.affiliated(each)}
+
+    async def _members(self, address: str) -> set[str]:
+        answer = await self._line.ask("get", muc.affiliation_query("member"), to=address)
+        if isinstance(answer, Declined):
+            raise _refusal(answer)
+        return muc.affiliated(answer)
 
     async def _lacking(self, address: str) -> frozenset[str]:
         info = await self._line.ask("get", muc.features_query(), to=address)
@@ -169,4 +184,5 @@ class RoomService:
 
 def _refusal(answer: Declined) -> Refused:
     kind = Lost if answer.condition in _LOST else Refused
-    return kind(_WHY.get(answer.condition, "it refuses them"))
+    may_pass = answer.condition == "resource-constraint"
+    return kind(_WHY.get(answer.condition, "it refuses them"), may_pass=may_pass)

@@ -1,4 +1,4 @@
-"""What a room is called, and the line below its name. Pure: values in, text out."""
+"""What a room is called, and the line below its name, or a contact's. Pure: values in, text out."""
 
 from __future__ import annotations
 
@@ -13,13 +13,26 @@ def name(alias: str, site: Site) -> str:
 
 def subject(conversation: Conversation, site: Site, *, language: str, owner: str) -> str:
     """Alias, site, language, and how it stands. It does not change with the time: each change is a line in the room."""
-    parts = [conversation.alias, site.title if conversation.site else "", language]
+    site_title = site.title if conversation.site else ""
+    return _joined(conversation.alias, site_title, language, *_how_it_stands(conversation, owner))
+
+
+def status(conversation: Conversation, site: Site, *, owner: str) -> str:
+    """Site, and how it stands; "" when it is not open."""
     if conversation.standing is not Standing.OPEN:
-        parts.append(conversation.standing.value)
-    elif conversation.waiting_minute is not None:
-        parts.append(f"waiting since {_time(conversation.waiting_minute)}")
-    if owner:
-        parts.append(f"with {owner}")
+        return ""
+    return _joined(site.title, *_how_it_stands(conversation, owner)) or "open"
+
+
+def _how_it_stands(conversation: Conversation, owner: str) -> tuple[str, str]:
+    whose = f"with {owner}" if owner else ""
+    if conversation.standing is not Standing.OPEN:
+        return conversation.standing.value, whose
+    waits = conversation.waiting_minute is not None
+    return f"waiting since {_time(conversation.waiting_minute or 0)}" if waits else "", whose
+
+
+def _joined(*parts: str) -> str:
     return " · ".join(part for part in parts if part)
 
 
