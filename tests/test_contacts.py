@@ -125,6 +125,46 @@ def test_a_fresh_session_tells_everything_anew(tmp_path: Path) -> None:
     in_loop(story)
 
 
+def test_who_refuses_is_not_asked_at_each_new_connection(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with form_in(tmp_path) as form:
+            session = await start(form.desk)
+            contact = contact_of(form.desk, session)
+            await form.look()
+            assert form.presence("unsubscribed", to=contact, sender=ADA_JID) == []
+            form.contacts.begin()
+            form.stub.taken()
+            assert [kind for kind, _, _ in kinds(await form.look())] == ["presence"]
+            await form.hear("!close", to=contact)
+            assert [kind for kind, _, _ in kinds(await form.look())] == ["unavailable"]
+            assert "subscribe" not in {kind for kind, _, _ in kinds(await form.pump())}  # that it is closed
+            await form.hear("!reopen", to=contact, id="m2")
+            assert [kind for kind, _, _ in kinds(await form.look())] == ["subscribe", "presence"]
+
+    in_loop(story)
+
+
+def test_who_is_no_admin_any_more_keeps_no_contact(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with form_in(tmp_path, [ADA, BERT]) as form:
+            contact = contact_of(form.desk, await start(form.desk))
+            await form.look()
+            await form.desk.change_admins([ADA], now=NOON)
+            form.contacts.farewell()
+            assert kinds(form.stub.taken()) == [
+                ("unavailable", f"{contact}/desk", ADA_JID),
+                ("unavailable", f"{contact}/desk", BERT_JID),
+                ("unsubscribe", contact, BERT_JID),
+                ("unsubscribed", contact, BERT_JID),
+                ("unavailable", f"{DESK}/desk", ADA_JID),
+                ("unavailable", f"{DESK}/desk", BERT_JID),
+                ("unsubscribe", DESK, BERT_JID),
+                ("unsubscribed", DESK, BERT_JID),
+            ]
+
+    in_loop(story)
+
+
 def test_burning_retracts_from_the_same_address_and_takes_the_contact_off(tmp_path: Path) -> None:
     async def story() -> None:
         async with form_in(tmp_path) as form:

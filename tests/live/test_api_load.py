@@ -148,7 +148,7 @@ def test_a_hundred_people_write_ten_messages_each_and_nothing_is_lost_or_doubled
             desk.wait_until("all handed over", lambda told: told["waiting_to_be_delivered"] == 0, seconds=120)
 
             def heard() -> Counter[str]:
-                return Counter(got.body.rpartition("] ")[2] for got in phone.inbox)
+                return Counter(got.body for lines in phone.room_inbox.values() for got in lines)
 
             async with asyncio.timeout(60):
                 while not wanted <= heard().keys():

@@ -439,7 +439,7 @@ def test_apps_of_other_makers_see_contacts_too(run: Runner) -> None:
             await profanity.chat(contact)
             await profanity.until("hello from the page")
             await progress_of(place.desk, session, Progress.ON_DEVICE)
-            await profanity.until("waiting since")  # beside the name, above the window
+            await profanity.until(f"{contact} [chat]")  # their presence, beside the name above the window
             await profanity.say(contact, "helo from Profanity")
             assert await answers(place.desk, session, 1) == ["helo from Profanity"]
             await profanity.correct("hello from Profanity")

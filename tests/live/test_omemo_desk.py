@@ -23,14 +23,16 @@ from tests.live.roomdesk import HOST, PACE, SERVERS, Stage, until
 from tests.live.test_xmpp_chaos import PACE as CHAOS_PACE
 from tests.live.test_xmpp_chaos import Run
 from tests.live.xmppserver import XmppServer
-from veilsupport.model import Admin, EndToEnd, MessageState, Session
-from veilsupport.xmpp import Bridge, direct
+from veilsupport.model import Admin, EndToEnd, MessageState
+from veilsupport.xmpp import Bridge, Phase, direct
+from veilsupport.xmpp.omemo import FALLBACK
 from veilsupport.xmpp.omemo_terms import MALFORMED, NEW_DEVICE, NOT_FOR_US, Why
-from veilsupport.xmpp.sealing import UNREADABLE, WAITING, WHY
+from veilsupport.xmpp.sealing import NO_KEYS, UNREADABLE, WAITING, WHY
 
 OMEMO = "eu.siacs.conversations.axolotl"
 ENVELOPE = f"{{{OMEMO}}}encrypted"
 PUBSUB = "{http://jabber.org/protocol/pubsub}"
+DATA = "{jabber:x:data}"
 SECRET = "ultramarine"  # in the words of people; nothing of a server's may hold it
 
 
@@ -93,11 +95,16 @@ class OmemoStage(Stage):
     def omemo_phone(self, name: str = "ada", **more: Any) -> AdminPhone:
         return AdminPhone(self.jid(name), "pw", desk=self.own, port=self.server.port, nick=name, **more)
 
-    async def show_empty_list(self, name: str) -> None:
+    async def show_empty_list(self, name: str, *, access: str = "") -> None:
         """As if all apps of that account had been signed out for good."""
         pubsub = Element(f"{PUBSUB}pubsub")
         publish = SubElement(pubsub, f"{PUBSUB}publish", node=f"{OMEMO}.devicelist")
         SubElement(SubElement(publish, f"{PUBSUB}item", id="current"), f"{{{OMEMO}}}list")
+        if access:
+            options = SubElement(pubsub, f"{PUBSUB}publish-options")
+            form = SubElement(options, f"{DATA}x", type="submit")
+            for key, value in {"FORM_TYPE": f"{PUBSUB[1:-1]}#publish-options", "pubsub#access_model": access}.items():
+                SubElement(SubElement(form, f"{DATA}field", var=key), f"{DATA}value").text = value
         async with self.phone(name, joins=False, resource="settings") as phone:
             await phone.iq("set", self.jid(name), pubsub)
 
@@ -105,9 +112,6 @@ class OmemoStage(Stage):
         """Whether the server's data has that in plain sight; only Prosody's does say so."""
         files = [file for file in (self.server.directory / "data").rglob("*") if file.is_file()]
         return isinstance(self.server, Prosody) and any(words.encode() in file.read_bytes() for file in files)
-
-    def messages(self, session: Session) -> int:
-        return len(self.desk.history(session, limit=10_000))
 
 
 Story = Callable[[OmemoStage], Awaitable[None]]
@@ -147,8 +151,10 @@ def run_one(prosody: XmppServer, tmp_path: Path) -> Runner:
 
 async def first_of(somebody: Profanity, *texts: str) -> str:
     """Wait until one of them stands on the screen; the whole screen."""
-    await until(lambda: any(text in somebody.screen() for text in texts))
-    return somebody.screen()
+    with contextlib.suppress(TimeoutError):
+        await until(lambda: any(text in somebody.screen() for text in texts))
+        return somebody.screen()
+    raise AssertionError(f"none of {texts} is on the screen:\n{somebody.screen()}")
 
 
 def replacing(id: str) -> Element:
@@ -246,10 +252,50 @@ def test_a_chat_is_sealed_both_ways(run: Runner) -> None:
             await stage.answered(session, f"three {SECRET}", f"four {SECRET}")
             ada.retract(said)
             await stage.answered(session, "", f"four {SECRET}")
-            assert SECRET not in await ada.archive()
+            kept = await ada.archive()
+            assert FALLBACK in kept
+            assert SECRET not in kept
             assert ada.unopened == []
 
     run(story)
+
+
+def test_keys_may_be_read_by_all_also_where_their_node_was_closed(run_one: Runner) -> None:
+    async def story(stage: OmemoStage) -> None:
+        await stage.show_empty_list("desk", access="whitelist")
+        async with (
+            stage.open_desk([stage.sealing("Ada")], uses_rooms=False),
+            stage.omemo_phone("mallory") as nobody,
+            stage.bridge(wants_rooms=False) as bridge,
+        ):
+            await stage.phase(Phase.ONLINE)
+            query = Element(f"{PUBSUB}pubsub")
+            SubElement(query, f"{PUBSUB}items", node=f"{OMEMO}.devicelist")
+            listed = (await nobody.iq("get", stage.own, query)).iter(f"{{{OMEMO}}}device")
+            assert bridge.state.omemo is not None
+            assert [f"omemo-sid-{each.get('id')}=" in bridge.state.omemo for each in listed] == [True]
+
+    run_one(story)
+
+
+def test_a_server_that_keeps_no_keys_is_told_of_once_and_served_in_the_clear(tmp_path: Path) -> None:
+    async def story(stage: OmemoStage) -> None:
+        async with (
+            stage.open_desk([stage.sealing("Ada")], uses_rooms=False) as desk,
+            stage.phone("ada", joins=False) as ada,
+            stage.bridge(wants_rooms=False) as bridge,
+        ):
+            session = await start(desk, "hello")
+            await ada.text("hello")
+            await stage.cut(bridge, resumed=False)
+            await stage.says(session, "hello again")
+            await ada.text("hello again")
+            ada.say("hello yourself")
+            await stage.answered(session, "hello yourself")
+            assert [got.body for got in ada.inbox].count(NO_KEYS) == 1
+
+    with Prosody(accounts={}, without=("pep",)) as server:
+        tell(story, server, tmp_path)
 
 
 # ---- what each admin wishes ------------------------------------------------------------------------------------------
@@ -434,6 +480,34 @@ def test_crash_while_a_line_is_opened_neither_loses_nor_doubles(run_one: Runner,
     run_one(story)
 
 
+def test_first_words_of_a_device_in_our_absence_open_in_chat_and_room(run: Runner) -> None:
+    """All of them begin the same session, with the same pre key of ours."""
+
+    async def story(stage: OmemoStage) -> None:
+        admins = [stage.sealing("Ada"), stage.sealing("Bert")]
+        async with stage.open_desk(admins) as desk, stage.omemo_phone("bert"), stage.omemo_phone("ada") as ada:
+            async with stage.bridge():
+                session = await start(desk, "hello")
+                other = await start(desk, "hello there")
+                room, second = await ada.room_words("hello"), await ada.room_words("hello there")
+                await quiet(stage)
+            async with stage.omemo_phone("ada", resource="tablet") as tablet:
+                for each in (room, second):
+                    await tablet.join(each, "tablet")
+                everyone = {stage.own, stage.jid("ada"), stage.jid("bert")}
+                await tablet.room_say_with(room, "one", everyone)
+                await tablet.room_say_with(second, "two", everyone)
+                await tablet.say_sealed("!list")
+                await tablet.room_say_with(room, "three", everyone)
+            async with stage.bridge():
+                await stage.answered(session, "one", "three")
+                await stage.answered(other, "two")
+                await ada.opened_part(f"{stage.alias(other)}:")
+            assert not any("not be opened" in words for words in ada.opened)
+
+    run(story)
+
+
 @contextlib.asynccontextmanager
 async def crashing(stage: OmemoStage, *, wants_rooms: bool) -> AsyncIterator[None]:
     """A bridge for the length of the block, then gone without a word."""
@@ -544,6 +618,25 @@ def test_lines_that_no_archive_shall_keep_still_arrive(run_one: Runner) -> None:
     run_one(story)
 
 
+def test_chat_lines_that_no_archive_shall_keep_still_arrive(run: Runner) -> None:
+    async def story(stage: OmemoStage) -> None:
+        stage.keeps_archive = False
+        async with (
+            stage.open_desk([stage.sealing("Ada")], uses_rooms=False) as desk,
+            stage.omemo_phone("ada") as ada,
+            stage.bridge(wants_rooms=False),
+        ):
+            session = await start(desk, "one")
+            await ada.opened_part("one")
+            said = await ada.say_sealed("two")
+            await stage.answered(session, "two")
+            await ada.when(lambda: said in ada.receipts)
+            assert all(got.element.find("{urn:xmpp:hints}no-store") is not None for got in ada.inbox)
+            assert FALLBACK not in await ada.archive()
+
+    run(story)
+
+
 def test_nothing_of_it_is_logged_or_stands_on_disk_in_the_clear(
     run_one: Runner, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -648,11 +741,11 @@ def test_profanity_speaks_omemo_with_the_desk(run_one: Runner) -> None:
             assert fingerprint.replace("-", "") == bridge.state.omemo.rpartition("=")[2]
             await ada.omemo_trust(stage.own, fingerprint)
             await until(lambda: "(trusted)" in ada.screen())
-            await ada.say(stage.own, "!who")
-            if "cannot be decrypted" in await first_of(ada, "cannot be decrypted", "Ada: there"):
+            await ada.say(stage.own, "!omemo")
+            if "cannot be decrypted" in await first_of(ada, "cannot be decrypted", "The desk's OMEMO fingerprint"):
                 await asyncio.sleep(2)  # it fetches the keys again once they are trusted, and says nothing of it
-                await ada.say(stage.own, "!who")
-            await ada.until("Ada: there")
+                await ada.say(stage.own, "!omemo")
+            await ada.until("The desk's OMEMO fingerprint")
             session = await start(desk, f"one {SECRET}")
             await until(lambda: desk.room_of(session.visitor.id) is not None)
             room = stage.room(session)

@@ -258,7 +258,7 @@ def test_it_goes_on_after_a_restart_of_the_server(run: Runner, server: XmppServe
             await stage.says(session, "during")
             await asyncio.to_thread(server.start)
             await stage.phase(Phase.ONLINE)
-            async with stage.phone("ada") as ada:
+            async with stage.phone("ada", joins=False) as ada:
                 await ada.join(room)
                 await ada.room_text("during", room)
                 ada.room_say(room, "welcome back")

@@ -4,9 +4,10 @@ The rules:
 
 1. A contact's address is on our disk, as its conversation's place, before anything leaves from it: whatever happens
    then, burning takes it off.
-2. While a conversation is open, each admin who may see it is asked for leave once in each session; to accept is theirs,
-   and changes nothing but what they see. Presence tells how it stands; a closed or blocked one is shown as offline.
-   Servers keep no presence for a component, so everything is told anew in each session, and whenever one asks.
+2. While a conversation is open, each admin who may see it is asked for leave once in each session, until they refuse;
+   to accept is theirs, and changes nothing but what they see. Presence tells how it stands; a closed or blocked one is
+   shown as offline. Servers keep no presence for a component, so everything is told anew in each session, and whenever
+   one asks.
 3. Whoever may not see a conversation learns from presence and subscriptions no more than of an address that is none.
 4. Burned: the retractions go from the address that the words came from, the contact is shown as offline, and all
    subscriptions are ended. These are deliveries like any other, and stay due until the server has taken them. It is
@@ -29,24 +30,11 @@ from xml.etree.ElementTree import Element, SubElement
 from veilsupport.desk import Desk
 from veilsupport.errors import NotFound, StoreError, Unavailable
 from veilsupport.model import Admin, Conversation, Delivery, Private, Role, Standing
-from veilsupport.xmpp import signals, stanzas, titles
+from veilsupport.xmpp import profiles, signals, stanzas, titles
 from veilsupport.xmpp.attending import Attending
 from veilsupport.xmpp.component import Component
 from veilsupport.xmpp.outgoing import Outgoing
 
-_NICK: Final = "{http://jabber.org/protocol/nick}nick"  # XEP-0172
-_VCARD: Final = "{vcard-temp}"
-_DISCO: Final = "{http://jabber.org/protocol/disco#info}"
-_FEATURES: Final = (
-    "http://jabber.org/protocol/chatstates",
-    "http://jabber.org/protocol/disco#info",
-    "http://jabber.org/protocol/nick",
-    "urn:xmpp:chat-markers:0",
-    "urn:xmpp:message-correct:0",
-    "urn:xmpp:ping",
-    "urn:xmpp:receipts",
-    "vcard-temp",
-)
 _RESOURCE: Final = "desk"
 _AT_ONCE: Final = 20  # contacts that are told of before the server is asked whether it keeps up
 _CLOSED_SHOWN: Final = 200  # closed ones that are shown as such to whoever may remember them as open
@@ -62,7 +50,9 @@ class _Contact:
 
     conversation: Conversation  # as it was last told
     address: str = field(repr=False)
-    is_introduced: bool = False
+    is_introduced: bool = False  # in this session, to all who may see it
+    known_to: set[str] = field(default_factory=set, repr=False)  # bare JIDs
+    refused_by: set[str] = field(default_factory=set, repr=False)
     shown: str | None = field(default=None, repr=False)  # the status text last sent; "" is offline
     typed_at: float = float("-inf")
     answers: deque[tuple[int, str, str]] = field(default_factory=lambda: deque(maxlen=_ANSWERS_MAX), repr=False)
@@ -88,7 +78,7 @@ class Contacts:
         self._attending = attending
         self._keeps_archive = keeps_archive
         self._clock = clock
-        self._admins = {admin.address.reveal().casefold(): admin for admin in desk.admins}
+        self._admins = {_jid(admin): admin for admin in desk.admins}
         self._contacts: dict[bytes, _Contact] = {}
         self._stale: dict[bytes, None] = {}  # to be told of, the longest waiting first
         self._leaving: deque[tuple[str, str]] = deque()  # stanza id and address of burned ones
@@ -109,12 +99,18 @@ class Contacts:
             self.look_at(each.id)
 
     def farewell(self) -> None:
-        """Nobody keeps our presence, so nobody else would take it back."""
+        """Nobody keeps our presence, so nobody else would take it back. Who may not see one any more, keeps none."""
         for contact in self._contacts.values():
             if contact.shown:
                 self._show(contact, "")
+            for jid in contact.known_to - {_jid(admin) for admin in self._readers(contact.conversation)}:
+                self._end(contact.address, jid)
+        still = {_jid(admin) for admin in self._desk.admins}
         for jid in self._admins:
-            self._line.post(_presence(f"{self._line.own}/{_RESOURCE}", jid, "unavailable"))
+            if jid in still:
+                self._line.post(self._presence(self._line.own, jid, ""))
+            else:
+                self._end(self._line.own, jid)
 
     async def run(self) -> None:
         while True:
@@ -165,7 +161,7 @@ class Contacts:
         message = stanzas.write(plain, to)
         message.set("from", f"{self._address_of(delivery.alias) if delivery.alias else self._line.own}/{_RESOURCE}")
         if delivery.alias:
-            SubElement(message, _NICK).text = delivery.alias
+            SubElement(message, profiles.NICK).text = delivery.alias
         return message
 
     async def introduced(self, message: Element, delivery: Delivery) -> Element | None:
@@ -174,7 +170,8 @@ class Contacts:
             contact = await self._contact(delivery.conversation)
             if contact is None:
                 return None
-            self._introduce(contact)
+            if contact.conversation.standing is Standing.OPEN:
+                self._introduce(contact)
         return message if self._keeps_archive else stanzas.unarchived(message)
 
     # ---- for the desk's news ---------------------------------------------------------------------------------
@@ -192,7 +189,7 @@ class Contacts:
         contact.typed_at = now
         for admin in self._readers(conversation):
             if self._attending.devices(admin):
-                self._say(contact.address, stanzas.composing(admin.address.reveal(), secrets.token_hex(8)))
+                self._say(contact.address, stanzas.composing(_jid(admin), secrets.token_hex(8)))
 
     def read_up_to(self, conversation: bytes, seq: int) -> None:
         """The visitor has looked at everything up to message `seq`: to each admin, as far as it is theirs."""
@@ -207,14 +204,13 @@ class Contacts:
     def said(self, conversation: bytes, seq: int, admin: Admin, stanza_id: str) -> None:
         """Message `seq` came as that stanza of theirs."""
         if stanza_id and (contact := self._contacts.get(conversation)):
-            contact.answers.append((seq, admin.address.reveal().casefold(), stanza_id))
+            contact.answers.append((seq, _jid(admin), stanza_id))
 
     # ---- what admins' servers and apps ask -------------------------------------------------------------------
 
     def presence(self, presence: Element) -> None:
         """From an admin: of their device, or about who may see whom."""
-        sender, kind = presence.get("from", ""), presence.get("type")
-        admin = self._admins[_bare(sender)]
+        sender, to, kind = presence.get("from", ""), _bare(presence.get("to", "")), presence.get("type")
         match kind:
             case None:
                 self._attending.presence(sender, True)
@@ -223,44 +219,37 @@ class Contacts:
             case "subscribed":  # from now on, or still: if they are there, that follows
                 self._attending.presence(sender, False)
             case "subscribe" | "probe":
-                self._let_see(_bare(presence.get("to", "")), admin, asked=kind == "subscribe")
+                self._let_see(to, self._admins[_bare(sender)], asked=kind == "subscribe")
             case "unsubscribe":
-                self._line.post(_presence(_bare(presence.get("to", "")), _bare(sender), "unsubscribed"))
+                self._line.post(profiles.presence(to, _bare(sender), "unsubscribed"))
+            case "unsubscribed":
+                self._refused(to, _bare(sender))
 
     def answer(self, question: Element) -> Element | None:
         """To an admin's app that wants to know whom it sees (XEP-0030, XEP-0054, XEP-0199)."""
         admin = self._admins[_bare(question.get("from", ""))]
         name = self._name(_bare(question.get("to", "")), admin)
-        if not name or question.get("type") != "get" or len(question) != 1:
-            return None
-        content = Element(question[0].tag)
-        match content.tag:
-            case "{urn:xmpp:ping}ping":
-                return Element(content.tag)
-            case "{vcard-temp}vCard":
-                SubElement(content, f"{_VCARD}FN").text = name
-                SubElement(content, f"{_VCARD}NICKNAME").text = name
-                return content
-            case "{http://jabber.org/protocol/disco#info}query" if not question[0].get("node"):
-                SubElement(content, f"{_DISCO}identity", category="client", type="web", name=name)
-                for feature in _FEATURES:
-                    SubElement(content, f"{_DISCO}feature", var=feature)
-                return content
-        return None
+        return profiles.about(question, name) if name else None
 
     def _let_see(self, address: str, admin: Admin, *, asked: bool) -> None:
         """Rules 2 and 3. `asked`: for leave; else how it stands."""
-        jid = admin.address.reveal().casefold()
+        jid = _jid(admin)
         found = self._seen_by(address, admin)
         if found is None and address != self._line.own:
-            self._line.post(_presence(address, jid, "unsubscribed"))
+            self._line.post(profiles.presence(address, jid, "unsubscribed"))
             return
         if asked:
-            self._line.post(_presence(address, jid, "subscribed"))
+            self._line.post(profiles.presence(address, jid, "subscribed"))
         if found is None:
             self._line.post(self._desk_presence(jid))
         else:
             self._line.post(self._presence(address, jid, self._status(found)))
+
+    def _refused(self, address: str, jid: str) -> None:
+        """They do not want that contact, or have removed it: they are not asked at each new connection."""
+        for contact in self._contacts.values():
+            if contact.address == address:
+                contact.refused_by.add(jid)
 
     def _name(self, address: str, admin: Admin) -> str:
         """As that admin may know it; "" when they may not."""
@@ -293,6 +282,7 @@ class Contacts:
             self._introduce(contact)
         else:
             contact.is_introduced = False  # whoever removed it is asked again when it is opened again
+            contact.refused_by.clear()
         if status != contact.shown:
             self._show(contact, status)
 
@@ -300,6 +290,7 @@ class Contacts:
         """As it stands now, and with its address on disk; None: it is gone."""
         found = self._desk.conversation_of(conversation)
         if found is None:
+            self._contacts.pop(conversation, None)
             return None
         contact = self._contacts.get(conversation)
         if contact is None:
@@ -323,46 +314,43 @@ class Contacts:
         if contact.is_introduced:
             return
         contact.is_introduced = True
-        for admin in self._readers(contact.conversation):
-            request = _presence(contact.address, admin.address.reveal(), "subscribe")
-            SubElement(request, _NICK).text = contact.conversation.alias
-            self._line.post(request)
+        for jid in map(_jid, self._readers(contact.conversation)):
+            contact.known_to.add(jid)
+            if jid not in contact.refused_by:
+                self._line.post(profiles.request(contact.address, jid, contact.conversation.alias))
 
     def _introduce_desk(self, jid: str) -> None:
         """Also ask whether they are there (RFC 6121 §4.3.1)."""
-        request = _presence(self._line.own, jid, "subscribe")
-        SubElement(request, _NICK).text = self._own_name
-        for presence in (request, self._desk_presence(jid), _presence(self._line.own, jid, "probe")):
-            self._line.post(presence)
+        self._line.post(profiles.request(self._line.own, jid, self._own_name))
+        self._line.post(self._desk_presence(jid))
+        self._line.post(profiles.presence(self._line.own, jid, "probe"))
 
     def _show(self, contact: _Contact, status: str) -> None:
         contact.shown = status
-        for admin in self._readers(contact.conversation):
-            self._line.post(self._presence(contact.address, admin.address.reveal(), status))
+        for jid in map(_jid, self._readers(contact.conversation)):
+            self._line.post(self._presence(contact.address, jid, status))
 
     def _take_off(self, address: str) -> None:
-        """Rule 4. It may have been any admin's, and to whom it was none it says nothing."""
+        """Rule 4. Who could see it is forgotten together with it, and all are told anyway that it is burned."""
         self._contacts = {key: each for key, each in self._contacts.items() if each.address != address}
         for jid in self._admins:
-            self._line.post(_presence(f"{address}/{_RESOURCE}", jid, "unavailable"))
-            self._line.post(_presence(address, jid, "unsubscribe"))
-            self._line.post(_presence(address, jid, "unsubscribed"))
+            self._end(address, jid)
+
+    def _end(self, address: str, jid: str) -> None:
+        for presence in profiles.ending(address, _RESOURCE, jid):
+            self._line.post(presence)
 
     def _status(self, conversation: Conversation) -> str:
         owner = self._desk.name_of(conversation.owner)
         return titles.status(conversation, self._desk.site(conversation.site), owner=owner)
 
     def _presence(self, address: str, to: str, status: str) -> Element:
-        presence = _presence(f"{address}/{_RESOURCE}", to, "" if status else "unavailable")
-        if status:
-            SubElement(presence, "{jabber:client}show").text = "chat"
-            SubElement(presence, "{jabber:client}status").text = status
-        return presence
+        if not status:
+            return profiles.presence(f"{address}/{_RESOURCE}", to, "unavailable")
+        return profiles.presence(f"{address}/{_RESOURCE}", to, show="chat", status=status)
 
     def _desk_presence(self, jid: str) -> Element:
-        presence = _presence(f"{self._line.own}/{_RESOURCE}", jid)
-        SubElement(presence, "{jabber:client}status").text = "!help lists the commands"
-        return presence
+        return profiles.presence(f"{self._line.own}/{_RESOURCE}", jid, status="!help lists the commands")
 
     def _readers(self, conversation: Conversation) -> list[Admin]:
         return self._desk.admins_of(conversation.site)
@@ -375,11 +363,9 @@ class Contacts:
         self._line.post(message)
 
 
-def _presence(sender: str, to: str, kind: str = "") -> Element:
-    presence = Element("{jabber:client}presence", {"from": sender, "to": to})
-    if kind:
-        presence.set("type", kind)
-    return presence
+def _jid(admin: Admin) -> str:
+    """Bare, in lower case."""
+    return admin.address.reveal().casefold()
 
 
 def _bare(jid: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -13,9 +14,10 @@ from veilsupport.xmpp.archive import Archive
 from veilsupport.xmpp.line import Line
 from veilsupport.xmpp.outgoing import Outgoing
 from veilsupport.xmpp.place import Place
-from veilsupport.xmpp.roomservice import Lost, RoomService
+from veilsupport.xmpp.roomservice import Lost, Refused, RoomService
 from veilsupport.xmpp.roomtalk import RoomTalk
 
+PATIENCE: Final = (0.5, 2.0)  # seconds to wait, each time a refusal may pass, before we believe it
 _OVERLAP_SECONDS: Final = 300.0  # how far before the last known time a catch-up by time begins
 
 
@@ -53,6 +55,17 @@ class Opening:
             place.held.popleft()
         if place.is_disturbed:
             raise Unavailable("something happened to it in the meantime")
+
+    async def open_patiently(self, place: Place) -> None:
+        """The same, again and again while a refusal may pass."""
+        for pause in PATIENCE:
+            try:
+                return await self.open(place)
+            except Refused as why:
+                if not why.may_pass:
+                    raise
+            await asyncio.sleep(pause)
+        return await self.open(place)
 
     async def let_members_in(self, place: Place) -> None:
         """Those of a room that we need not be in. Refused, Unavailable."""

@@ -36,7 +36,7 @@ _BATCH: Final = 50
 _LOOK_AGAIN_SECONDS: Final = 15.0  # what was refused becomes due by the clock, and nothing wakes us for it
 _DISK_PAUSE_SECONDS: Final = 5.0
 _SKEW_SECONDS: Final = 120.0  # the server's clock and ours
-_WAITING_SECONDS: Final = 60.0  # after which what may not leave is tried again
+_WAITING_SECONDS: Final = 300.0  # after which what may not leave is tried again, although no keys have come
 _REFLECTED_SECONDS: Final = 60.0  # a room that says nothing for so long has lost us
 
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,12 +32,12 @@ from xml.etree.ElementTree import Element
 
 from veilsupport.desk import Desk
 from veilsupport.errors import NotFound, StoreError, Unavailable
-from veilsupport.model import Conversation, Room, Standing
+from veilsupport.model import Standing
 from veilsupport.xmpp import stanzas
 from veilsupport.xmpp.line import Line
-from veilsupport.xmpp.opening import Opening
+from veilsupport.xmpp.opening import PATIENCE, Opening
 from veilsupport.xmpp.outgoing import Outgoing
-from veilsupport.xmpp.place import Place, State
+from veilsupport.xmpp.place import Place, Places, State
 from veilsupport.xmpp.roomservice import Refused, RoomService
 from veilsupport.xmpp.roomtalk import RoomTalk
 from veilsupport.xmpp.tending import Tending
@@ -46,7 +45,6 @@ from veilsupport.xmpp.tending import Tending
 _AT_ONCE: Final = 8  # rooms that are seen to side by side
 _HELD_MAX: Final = 2000  # live lines that wait for their room's archive; beyond, the archive has them
 _PAUSES: Final = (1.0, 5.0, 30.0, 120.0)
-_REFUSALS: Final = 2  # of those that may pass, before we believe it
 _STEADY_SECONDS: Final = 30.0  # in a room for that long, and being thrown out is no reason to hesitate
 _TEND_SECONDS: Final = 2.0
 _NEWS_SECONDS: Final = 0.3  # what changes several times in a moment is said once
@@ -84,14 +82,12 @@ class Rooms:
         self._wanted = wanted
         self._clock = clock
         self._service = RoomService(line)
-        self._staff = Place(None, "", "")
-        self._places: dict[bytes, Place] = {}
-        self._by_address: dict[str, Place] = {}
+        self._places = Places()
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
         self._news = asyncio.Event()
         self._told: set[str] = set()  # what the admins have been told of refusals
         self._members_seen_to: set[bytes] = set()  # conversations whose room has the members of this process
-        self._opening = Opening(desk, line, outgoing, talk, self._service, placed=self._placed, clock=clock)
+        self._opening = Opening(desk, line, outgoing, talk, self._service, placed=self._places.placed, clock=clock)
         self._tending = Tending(desk, line, language=language, may_read=self._opening.may_read, clock=clock)
 
     async def run(self) -> None:
@@ -104,9 +100,7 @@ class Rooms:
 
     async def begin(self) -> None:
         """A fresh session: the staff room first, which shows whether there are rooms. Unavailable: no answer."""
-        before = dict(self._places)
-        self._places.clear()
-        self._by_address.clear()
+        before = self._places.clear()
         if not self._wanted:
             await self._do_without("")
             return
@@ -133,15 +127,15 @@ class Rooms:
             key = room.conversation.id
             if room.conversation.standing is Standing.OPEN or key in under_way or key in before:
                 uncalled = key in before and before[key].invites
-                self._see_to(self._place(room.conversation, room.address.reveal(), invite=uncalled))
+                self._see_to(Place.of(room.conversation, room.address.reveal(), invites=uncalled))
             elif key not in self._members_seen_to and self._service.has(room.address.reveal()):
-                closed.append(_Job(_made_place(room), members_only=True))
+                closed.append(_Job(Place.of(room.conversation, room.address.reveal()), members_only=True))
         for job in closed:
             self._jobs.put_nowait(job)
 
     def resumed(self) -> None:
         """The same session goes on: what was cut half-way is begun again, and a subject may have been lost."""
-        for place in [self._staff, *self._places.values()]:
+        for place in self._places:
             if place.state is State.OUT:
                 self._see_to(place)
             place.subject_asked = ""
@@ -151,28 +145,18 @@ class Rooms:
     async def _open_staff_room(self) -> None:
         known = self._desk.staff_room()
         address = known.reveal() if known else ""
-        self._staff = Place(None, "desk", address if self._service.has(address) else "")
-        self._staff.state = State.OPENING
-        for pause in _PAUSES[:_REFUSALS]:
-            try:
-                await self._opening.open(self._staff)
-                break
-            except Refused as why:
-                if not why.may_pass:
-                    raise
-            await asyncio.sleep(pause)
-        else:
-            await self._opening.open(self._staff)
-        self._is_ready(self._staff)
+        staff = Place(None, "desk", address if self._service.has(address) else "", state=State.OPENING)
+        self._places.put(staff)
+        await self._opening.open_patiently(staff)
+        self._is_ready(staff)
 
     async def _do_without(self, why: str) -> None:
         """Rule 4, for all of them; `why` is empty when the operator wants it so."""
         self.form = f"all in one chat, because of the server: {why}" if why else "all in one chat"
-        for place in [self._staff, *self._places.values()]:
-            self._leave(place)
-        self._service.jid = ""
-        self._staff = Place(None, "", "")
+        for place in self._places:
+            self._forget(place)
         self._places.clear()
+        self._service.jid = ""
         await self._desk.place_directly(None, now=self._clock())
         # All that can be left of those that were under way are rooms to be destroyed.
         under_way = [each for each in self._desk.unacknowledged() if each.to_room]
@@ -193,19 +177,19 @@ class Rooms:
 
     def address(self, conversation: bytes | None) -> str | None:
         """Where stanzas for it may go now; else it is seen to."""
-        place = self._staff if conversation is None else self._places.get(conversation)
-        if place is not None and place.state is State.READY:
+        place = self._places.of(conversation)
+        if place is not None and place.is_ready:
             return place.address
-        if conversation is not None and place is None and self._service.jid:
+        if conversation is not None and place is None:
             self._want(conversation)
         return None
 
     def not_ready(self) -> Collection[bytes]:
-        return [key for key, place in self._places.items() if place.state is not State.READY]
+        return [place.conversation for place in self._places if place.conversation and not place.is_ready]
 
     def lost_us(self, conversation: bytes | None) -> None:
-        place = self._staff if conversation is None else self._places.get(conversation)
-        if place is not None and place.state is State.READY:
+        place = self._places.of(conversation)
+        if place is not None and place.is_ready:
             self._again(place)
 
     def destroy(self, stanza_id: str, address: str) -> None:
@@ -214,11 +198,11 @@ class Rooms:
     # ---- for the intake --------------------------------------------------------------------------------------
 
     def knows(self, room: str) -> bool:
-        return room in self._by_address
+        return self._places.at(room) is not None
 
     async def hear(self, message: Element, speaker: str) -> None:
         """A live line from a room of ours. Raises what the desk does (StoreError)."""
-        place = self._by_address.get(sender_of(message))
+        place = self._places.at(sender_of(message))
         if place is None:
             return
         if (words := stanzas.subject_of(message)) is not None:
@@ -227,7 +211,7 @@ class Rooms:
         elif stanzas.is_from_outside(message) and message.get("id", "") not in place.bounced:
             place.bounced.add(message.get("id", ""))
             self._again(place)  # and its archive tells what of ours it has
-        elif place.state is not State.READY:
+        elif not place.is_ready:
             if len(place.held) < _HELD_MAX:
                 place.held.append((message, speaker))
         else:
@@ -241,15 +225,14 @@ class Rooms:
 
     def expelled(self, room: str) -> None:
         """Thrown out, or the room was shut down: back in at once, or after a pause when that does not help."""
-        place = self._by_address.get(room)
-        if place is not None:
+        if place := self._places.at(room):
             self._again(place)
 
     def occupants_changed(self, room: str) -> None:
-        place = self._by_address.get(room)
-        if place is None or place.state is not State.READY:
+        place = self._places.at(room)
+        if place is None or not place.is_ready:
             return
-        if place is self._staff:
+        if place is self._places.staff:
             self.on_staff({each.jid for each in self._line.occupants.of(room)})
         if self._tending.find_strangers(place):
             place.looks_stale = True
@@ -259,60 +242,44 @@ class Rooms:
 
     def look_at(self, conversation: bytes) -> None:
         """Its standing, owner or wait may differ: for the subject, and for leaving."""
-        if place := self._places.get(conversation):
+        if place := self._places.of(conversation):
             place.looks_stale = True
             self._news.set()
-        elif self._service.jid and self._desk.has_room(conversation) and self._is_open_room(conversation):
+        elif (room := self._desk.room_of(conversation)) and room.conversation.standing is Standing.OPEN:
             self._want(conversation)
 
-    def _is_open_room(self, conversation: bytes) -> bool:
-        room = self._desk.room_of(conversation)
-        return room is not None and room.conversation.standing is Standing.OPEN
-
     def typing(self, conversation: bytes) -> None:
-        place = self._places.get(conversation)
-        if place is not None and place.state is State.READY:
-            self._line.post(stanzas.composing(place.address, secrets.token_hex(8), kind="groupchat"))
+        """The visitor is writing at this moment."""
+        if (place := self._places.of(conversation)) and place.is_ready:
+            self._tending.typing(place)
 
     def read_up_to(self, conversation: bytes, seq: int) -> None:
         """The visitor has looked at everything up to message `seq`."""
-        place = self._places.get(conversation)
-        if place is None or place.state is not State.READY:
-            return
-        seen = [archive_id for number, archive_id in place.answers if number <= seq]
-        if seen and seen[-1] != place.marked:
-            place.marked = seen[-1]
-            self._line.post(stanzas.displayed(place.address, secrets.token_hex(8), seen[-1], kind="groupchat"))
+        if (place := self._places.of(conversation)) and place.is_ready:
+            self._tending.read_up_to(place, seq)
 
     # ---- seeing to rooms -------------------------------------------------------------------------------------
 
     def _want(self, conversation: bytes) -> None:
         """It is needed for the first time in this session; whoever had left it is called back."""
         found = self._desk.conversation_of(conversation)
-        if found is None:
+        if found is None or not self._service.jid or not self._desk.has_room(conversation):
             return
         room = self._desk.room_of(conversation)
-        address = room.address.reveal() if room else ""
-        self._see_to(self._place(found, address, invite=True))
-
-    def _place(self, conversation: Conversation, address: str, *, invite: bool) -> Place:
-        place = Place(conversation.id, conversation.alias, address, site=conversation.site, invites=invite)
-        self._places[conversation.id] = place
-        if address:
-            self._by_address[address] = place
-        return place
+        self._see_to(Place.of(found, room.address.reveal() if room else "", invites=True))
 
     def _see_to(self, place: Place) -> None:
         """Not the staff room that there is none of."""
         if place.state is not State.OPENING and (place.conversation or place.address):
             place.state = State.OPENING
+            self._places.put(place)
             self._jobs.put_nowait(_Job(place))
 
     def _again(self, place: Place) -> None:
         """At once if it stood long enough; else later, so that two who disagree do not wear the server out."""
         place.is_disturbed = True
         self._line.leave(place.address)
-        if place.state is State.READY:
+        if place.is_ready:
             if self._clock() - place.ready_at >= _STEADY_SECONDS:
                 place.failures = 0
             self._later(place)
@@ -337,14 +304,14 @@ class Rooms:
 
     async def _bring_up(self, place: Place) -> None:
         """One attempt; what fails for a while is tried again after a pause."""
-        if not self._is_current(place):
+        if place not in self._places:
             return
         try:
             async with place.busy:
                 await self._opening.open(place)
             self._is_ready(place)
         except Refused as why:
-            if why.may_pass and place.failures < _REFUSALS:
+            if why.may_pass and place.failures < len(PATIENCE):
                 self._later(place)
             else:
                 await self._refused(place, str(why))
@@ -352,15 +319,6 @@ class Rooms:
             self._forget(place)
         except (Unavailable, StoreError):
             self._later(place)
-
-    def _is_current(self, place: Place) -> bool:
-        """Whether it belongs to the present session, and is still wanted."""
-        return place is self._staff if place.conversation is None else self._places.get(place.conversation) is place
-
-    def _placed(self, place: Place) -> None:
-        """It has an address, or another one than before."""
-        if self._is_current(place):
-            self._by_address[place.address] = place
 
     def _is_ready(self, place: Place) -> None:
         place.state = State.READY
@@ -376,7 +334,7 @@ class Rooms:
 
     async def _refused(self, place: Place, why: str) -> None:
         """Rule 4, for one of them."""
-        if not self._is_current(place):
+        if place not in self._places:
             return
         self._forget(place)
         if place.conversation is None:
@@ -388,14 +346,9 @@ class Rooms:
             )
 
     def _forget(self, place: Place) -> None:
-        if place.conversation is not None and self._is_current(place):
-            del self._places[place.conversation]
-        self._leave(place)
-
-    def _leave(self, place: Place) -> None:
-        if self._by_address.get(place.address) is place:
-            del self._by_address[place.address]
+        if self._places.at(place.address) is place:
             self._line.leave(place.address)
+        self._places.forget(place)
 
     async def _see_to_members(self, place: Place) -> None:
         """Of a room that we are not in."""
@@ -408,7 +361,7 @@ class Rooms:
 
     async def _destroy(self, stanza_id: str, address: str) -> None:
         """After whatever is being done to bring it up: ejabberd makes a room anew for an owner's question."""
-        place = self._by_address.get(address)
+        place = self._places.at(address)
         try:
             async with place.busy if place else contextlib.nullcontext():
                 if place:
@@ -437,14 +390,10 @@ class Rooms:
             self._news.clear()
             if not self._outgoing.ready.is_set():
                 continue
-            for place in [self._staff, *self._places.values()]:
-                if (
-                    place.state is State.OUT
-                    and place.again_at <= self._clock()
-                    and (place.address or place.conversation)
-                ):
+            for place in self._places:
+                if place.state is State.OUT and place.again_at <= self._clock():
                     self._see_to(place)
-                elif place.state is State.READY and place.looks_stale:
+                elif place.is_ready and place.looks_stale:
                     await self._look_after(place)
 
     async def _look_after(self, place: Place) -> None:
@@ -456,11 +405,6 @@ class Rooms:
             self._forget(place)
         except StoreError:
             place.looks_stale = True
-
-
-def _made_place(room: Room) -> Place:
-    conversation = room.conversation
-    return Place(conversation.id, conversation.alias, room.address.reveal(), site=conversation.site)
 
 
 def sender_of(message: Element) -> str:

@@ -1,4 +1,5 @@
-"""A room that stands is looked after: its subject says how things are, and the admins are told of strangers.
+"""A room that stands is looked after: its subject says how things are, the admins are told of strangers, and whether
+the visitor writes or has read is shown.
 
 What a room shows as its subject it tells us itself; what we asked for and it did not take is asked for again after the
 connection broke.
@@ -65,6 +66,17 @@ class Tending:
             return True
         place.looks_stale = True  # it is looked at again until it is left
         return place.subject != words or self._desk.is_due_in_room(conversation.id)
+
+    def typing(self, place: Place) -> None:
+        self._line.post(stanzas.composing(place.address, secrets.token_hex(8), kind="groupchat"))
+
+    def read_up_to(self, place: Place, seq: int) -> None:
+        seen = [archive_id for number, archive_id in place.answers if number <= seq]
+        if seen and seen[-1] != place.marked:
+            place.marked = seen[-1]
+            self._line.post(stanzas.displayed(place.address, secrets.token_hex(8), seen[-1], kind="groupchat"))
+
+    # ---- within ----------------------------------------------------------------------------------------------
 
     async def _tell_of_strangers(self, place: Place) -> None:
         if place.strangers:

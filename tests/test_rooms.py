@@ -1,0 +1,463 @@
+"""Rooms over a stub of a server: what a real one does too seldom, or never when one is looking."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import cast
+from xml.etree.ElementTree import Element, SubElement
+
+from tests.desks import ADA, NOON, desk_in, start
+from tests.xmppedge import OWN, StubLine, in_loop
+from veilsupport.desk import Desk
+from veilsupport.errors import Unavailable
+from veilsupport.model import Author, Session, Standing
+from veilsupport.xmpp import muc, stanzas, titles
+from veilsupport.xmpp.line import Declined, Line
+from veilsupport.xmpp.muc import Joined, Occupants
+from veilsupport.xmpp.outgoing import Outgoing
+from veilsupport.xmpp.rooms import Rooms
+from veilsupport.xmpp.roomtalk import RoomTalk
+from veilsupport.xmpp.sealing import Sealing
+
+SERVICE = "rooms.example"
+_DISCO = "{http://jabber.org/protocol/disco#info}"
+_ITEMS = "{http://jabber.org/protocol/disco#items}"
+_ADMIN = "{http://jabber.org/protocol/muc#admin}"
+_USER = "{http://jabber.org/protocol/muc#user}"
+_MAM = "{urn:xmpp:mam:2}"
+
+
+class Server(StubLine):
+    """A line to a server with rooms, and what it was asked. `answer` may decline a question, or leave it open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.domain = "chat.example"
+        self.occupants = Occupants()
+        self.rooms: dict[str, list[Element]] = {}  # what each has in its archive
+        self.members: dict[str, set[str]] = {}
+        self.log: list[tuple[str, str]] = []
+        self.answer: Callable[[str, str], Declined | None] = lambda what, to: None
+        self.hold: Callable[[str, str], Awaitable[None]] | None = None  # before it answers
+
+    async def _asked(self, what: str, to: str) -> Declined | None:
+        self.log.append((what, to))
+        if self.hold:
+            await self.hold(what, to)
+        return self.answer(what, to)
+
+    async def join(self, room: str, nick: str, *, timeout_seconds: float = 60) -> Joined | Declined:
+        if nick_now := self.occupants.own_nick(room):
+            return Joined(nick_now, created=False)
+        if declined := await self._asked("join", room):
+            return declined
+        created = room not in self.rooms
+        self.rooms.setdefault(room, [])
+        self.members.setdefault(room, set())
+        presence = Element("{jabber:client}presence", {"from": f"{room}/{nick}"})
+        user = SubElement(presence, f"{_USER}x")
+        SubElement(user, f"{_USER}item", jid=f"{OWN}/x")
+        for code in ["110", *(["201"] if created else [])]:
+            SubElement(user, f"{_USER}status", code=code)
+        joined = self.occupants.take(presence)
+        assert joined
+        return joined
+
+    def leave(self, room: str) -> None:
+        self.occupants.forget(room)
+
+    async def ask(
+        self, kind: str, payload: Element, *, to: str = "", timeout_seconds: float = 30
+    ) -> Element | Declined:
+        what = f"{kind} {payload.tag.partition('}')[2]} {payload.tag[1:].partition('}')[0].rpartition('/')[2]}"
+        if payload.find("{http://jabber.org/protocol/muc#owner}destroy") is not None:
+            what = "destroy"
+        if declined := await self._asked(what, to):
+            return declined
+        answer = Element("{jabber:client}iq")
+        match what:
+            case "get query disco#items":
+                SubElement(SubElement(answer, payload.tag), f"{_ITEMS}item", jid=SERVICE)
+            case "get query disco#info":
+                query = SubElement(answer, payload.tag)
+                SubElement(query, f"{_DISCO}identity", category="conference", type="text")
+                for feature in [*muc.NEEDED, muc.MUC]:
+                    SubElement(query, f"{_DISCO}feature", var=feature)
+            case "get query muc#admin":
+                query = SubElement(answer, payload.tag)
+                for jid in self.members[to] if payload[0].get("affiliation") == "member" else ():
+                    SubElement(query, f"{_ADMIN}item", jid=jid)
+            case "set query muc#admin":
+                self.members[to] |= {item.get("jid", "") for item in payload}
+            case "destroy":
+                self.rooms.pop(to, None)
+        return answer
+
+    async def ask_archive(
+        self, query: Element, query_id: str, *, of: str = ""
+    ) -> tuple[list[Element], Element] | Declined:
+        if declined := await self._asked("archive", of):
+            return declined
+        results = []
+        for number, message in enumerate(self.rooms.get(of, []), 1):
+            results.append(Element(f"{_MAM}result", id=f"a{number}"))
+            SubElement(results[-1], "{urn:xmpp:forward:0}forwarded").append(message)
+        answer = Element("{jabber:client}iq")
+        SubElement(answer, f"{_MAM}fin", complete="true")
+        return results, answer
+
+    def said(self, room: str) -> list[str]:
+        """What we said there, and how often."""
+        bodies = (each.findtext("{jabber:client}body") for each in self.posted if each.get("to") == room)
+        return [body for body in bodies if body]
+
+
+class House:
+    """Rooms over a real desk, with Ada for all its admins, and the pump."""
+
+    def __init__(self, desk: Desk, server: Server) -> None:
+        self.desk = desk
+        self.server = server
+        self.now = NOON
+        line = cast("Line", server)
+        self.outgoing = Outgoing(desk, line, spoke=lambda admin, alias: None, clock=lambda: self.now)
+        sealing = Sealing(desk, None, keeps_archive=True, clock=lambda: self.now)
+        talk = RoomTalk(desk, self.outgoing, sealing, own=OWN, clock=lambda: self.now)
+        self.rooms = Rooms(
+            desk, line, self.outgoing, talk, wanted=True, language=lambda site: "en", clock=lambda: self.now
+        )
+        self.outgoing.rooms = self.rooms
+
+    async def begin(self) -> None:
+        """A fresh session."""
+        self.server.occupants.clear()
+        await self.rooms.begin()
+        self.outgoing.ready.set()
+
+    async def pump(self) -> None:
+        while await self.outgoing._send_batch():
+            pass
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Whatever the workers still have to do for it, and what a moment's passing brings about."""
+        async with asyncio.timeout(10):
+            while not true():
+                self.now += 0.01
+                await self.pump()
+                await asyncio.sleep(0.01)
+
+    async def room_of(self, session: Session) -> str:
+        """When it stands."""
+        await self.until(lambda: self.rooms.address(session.visitor.id))
+        return self.rooms.address(session.visitor.id) or ""
+
+    async def says(self, session: Session, body: str) -> None:
+        await self.desk.visitor_says(session, body, once=body.encode(), now=NOON)
+
+    async def hears(self, room: str, body: str, *, key: str) -> None:
+        """Ada says something there."""
+        await self.rooms.hear(line_of(room, body, key=key), ADA.address.reveal())
+
+    async def reflects(self, room: str) -> None:
+        """All that we said there comes back, once, and the room keeps it."""
+        for message in self.server.posted:
+            if message.get("to") == room and message not in self.server.rooms[room]:
+                self.server.rooms[room].append(message)
+                await self.rooms.hear(message_from(room, message), OWN)
+
+    def answers(self, session: Session) -> list[str]:
+        return [each.body for each in self.desk.history(session) if each.author is Author.ADMIN]
+
+
+def message_from(room: str, message: Element) -> Element:
+    back = Element(message.tag, {**message.attrib, "from": f"{room}/heron-42"})
+    back.extend(message)
+    return back
+
+
+def line_of(room: str, body: str, *, key: str) -> Element:
+    message = Element("{jabber:client}message", {"from": f"{room}/ada", "type": "groupchat", "id": key})
+    SubElement(message, "{jabber:client}body").text = body
+    SubElement(message, "{urn:xmpp:sid:0}stanza-id", by=room, id=f"live-{key}")
+    return message
+
+
+def bounced(room: str, message: Element, condition: str = "not-acceptable") -> Element:
+    error = Element(message.tag, {"from": room, "type": "error", "id": message.get("id", "")})
+    why = SubElement(error, "{jabber:client}error", type="cancel")
+    SubElement(why, f"{{urn:ietf:params:xml:ns:xmpp-stanzas}}{condition}")
+    return error
+
+
+Story = Callable[[House], Awaitable[None]]
+
+
+def in_house(directory: Path, story: Story) -> None:
+    async def tell() -> None:
+        async with desk_in(directory, (ADA,), uses_rooms=True) as desk:
+            house = House(desk, Server())
+            working = asyncio.create_task(house.rooms.run())
+            await story(house)
+            assert not working.done()
+            working.cancel()
+
+    in_loop(tell)
+
+
+# ---- thrown out without a word ---------------------------------------------------------------------------------------
+
+
+def test_a_room_that_says_we_are_not_in_it_is_entered_again_and_gets_all_in_order(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+        session = await start(house.desk, "one")
+        room = await house.room_of(session)
+        await house.until(lambda: house.server.said(room) == ["one"])
+        await house.reflects(room)
+        await house.says(session, "two")
+        await house.says(session, "three")
+        await house.until(lambda: house.server.said(room) == ["one", "two", "three"])
+        for lost in house.server.posted[-2:]:
+            await house.rooms.hear(bounced(room, lost), "")
+        await house.until(lambda: house.server.log.count(("join", room)) == 2)
+        await house.until(lambda: house.server.said(room) == ["one", "two", "three", "two", "three"])
+        await house.reflects(room)
+        assert house.desk.unacknowledged() == []
+
+    in_house(tmp_path, story)
+
+
+def test_a_line_that_comes_back_again_and_again_keeps_no_other_waiting(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+        session = await start(house.desk, "one")
+        room = await house.room_of(session)
+        await house.until(lambda: house.server.said(room) == ["one"])
+        await house.rooms.hear(bounced(room, house.server.posted[-1], "policy-violation"), "")
+        await house.says(session, "two")
+        await house.until(lambda: house.server.said(room) == ["one", "two"])
+        assert house.server.log.count(("join", room)) == 1  # and nothing about it says that we are out
+
+    in_house(tmp_path, story)
+
+
+def test_what_happens_while_a_room_is_brought_up_begins_it_anew(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+        waiting, go_on = asyncio.Event(), asyncio.Event()
+
+        async def hold(what: str, to: str) -> None:
+            if what == "archive" and to.startswith("v-") and not go_on.is_set():
+                waiting.set()
+                await go_on.wait()
+
+        house.server.hold = hold
+        session = await start(house.desk, "one")
+        await house.until(waiting.is_set)
+        [room] = [to for what, to in house.server.log if what == "archive" and to.startswith("v-")]
+        house.rooms.expelled(room)  # while its archive is being read
+        await house.hears(room, "said in between", key="m1")
+        go_on.set()
+        await house.until(lambda: house.server.log.count(("join", room)) == 2)
+        await house.until(lambda: house.server.said(room) == ["one"])
+        assert house.answers(session) == ["said in between"]
+        assert [each for each in house.server.log if each == ("archive", room)] == [("archive", room)] * 2
+
+    in_house(tmp_path, story)
+
+
+def test_who_is_thrown_out_again_and_again_waits_longer_each_time(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+        session = await start(house.desk, "one")
+        room = await house.room_of(session)
+        place = house.rooms._places.of(session.visitor.id)
+        assert place
+        pauses = []
+        for _ in range(4):
+            await house.until(lambda: house.rooms.address(session.visitor.id))
+            house.rooms.expelled(room)
+            assert house.rooms.address(session.visitor.id) is None
+            pauses.append(round(place.again_at - house.now))
+            house.now = place.again_at
+        assert pauses == [0, 1, 5, 30]
+        await house.until(lambda: house.rooms.address(session.visitor.id))
+        house.now += 60
+        house.rooms.expelled(room)
+        assert place.again_at == house.now  # it had stood for long enough
+
+    in_house(tmp_path, story)
+
+
+# ---- a server in trouble ---------------------------------------------------------------------------------------------
+
+
+def test_a_service_that_does_not_answer_does_not_keep_the_line_down(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        async def hold(what: str, to: str) -> None:
+            if to.endswith(SERVICE):
+                raise Unavailable("no answer")
+
+        house.server.hold = hold
+        await start(house.desk, "hello")
+        await house.begin()
+        assert house.rooms.form == "all in one chat, because of the server: it has no rooms"
+        await house.until(lambda: "hello" in str(house.server.said(ADA.address.reveal())))
+        house.server.hold = None
+        await house.begin()
+        assert house.rooms.form == "a room for each visitor"
+
+    in_house(tmp_path, story)
+
+
+def test_rooms_that_do_not_answer_are_done_without_and_a_broken_line_is_said_to_be_broken(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        async def hold(what: str, to: str) -> None:
+            if what == "join":
+                raise Unavailable("no answer")
+
+        house.server.hold = hold
+        await house.begin()
+        assert house.rooms.form == "all in one chat, because of the server: its rooms do not answer"
+        house.server.up.clear()
+        try:
+            await house.begin()
+        except Unavailable:
+            return
+        raise AssertionError("a broken line was taken for a server without rooms")
+
+    in_house(tmp_path, story)
+
+
+def test_a_refusal_that_may_pass_is_not_believed_at_once(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        left = [2, 2]  # refusals of the staff room, and of a visitor's
+
+        def answer(what: str, to: str) -> Declined | None:
+            kind = 0 if to.startswith("desk-") else 1
+            if what != "join" or not left[kind]:
+                return None
+            left[kind] -= 1
+            return Declined("resource-constraint")
+
+        house.server.answer = answer
+        await house.begin()
+        assert house.rooms.form == "a room for each visitor"
+        session = await start(house.desk, "hello")
+        assert (await house.room_of(session)).startswith("v-")
+        assert house.desk.has_room(session.visitor.id)
+
+    in_house(tmp_path, story)
+
+
+def test_a_room_that_is_refused_is_not_asked_for_until_the_next_session(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        house.server.answer = lambda what, to: (
+            Declined("not-allowed") if what == "join" and to.startswith("v-") else None
+        )
+        await house.begin()
+        session = await start(house.desk, "hello")
+        await house.until(lambda: "hello" in str(house.server.said(ADA.address.reveal())))
+        await house.says(session, "more")
+        await house.until(lambda: "more" in str(house.server.said(ADA.address.reveal())))
+        assert len([to for what, to in house.server.log if what == "join" and to.startswith("v-")]) == 1
+        house.server.answer = lambda what, to: None
+        await house.begin()
+        await house.says(session, "in a room")
+        await house.until(lambda: house.server.said(house.rooms.address(session.visitor.id) or ""))
+
+    in_house(tmp_path, story)
+
+
+# ---- the end of a room -----------------------------------------------------------------------------------------------
+
+
+def test_a_destruction_without_an_answer_is_asked_for_again(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+        session = await start(house.desk, "hello")
+        room = await house.room_of(session)
+
+        async def hold(what: str, to: str) -> None:
+            if what == "destroy":
+                raise Unavailable("no answer")
+
+        house.server.hold = hold
+        await house.desk.visitor_burns(session, now=NOON)
+        await house.until(lambda: ("destroy", room) in house.server.log)
+        house.server.hold = None
+        house.now += 120
+        await house.until(lambda: room not in house.server.rooms)
+
+    in_house(tmp_path, story)
+
+
+def test_a_room_is_destroyed_also_when_the_server_has_no_more_of_them_for_us(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+        session = await start(house.desk, "hello")
+        room = await house.room_of(session)
+
+        async def hold(what: str, to: str) -> None:
+            if what == "destroy":
+                house.server.up.clear()
+                raise Unavailable("the connection broke")
+
+        house.server.hold = hold
+        await house.desk.visitor_burns(session, now=NOON)
+        await house.until(lambda: ("destroy", room) in house.server.log)
+        house.server.hold = None
+        house.server.up.set()
+        house.server.answer = lambda what, to: Declined("not-allowed") if what == "join" else None
+        await house.begin()
+        assert house.rooms.form.startswith("all in one chat")
+        await house.until(lambda: room not in house.server.rooms)
+
+    in_house(tmp_path, story)
+
+
+def test_a_closed_room_is_left_only_when_it_shows_that_it_is_closed(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+        session = await start(house.desk, "hello")
+        room = await house.room_of(session)
+        await house.until(lambda: house.server.said(room) == ["hello"])
+        await house.reflects(room)
+        found = house.desk.conversation(session)
+        assert found
+        await house.desk.store.set_standing(found.id, Standing.CLOSED, minute=0)
+        house.rooms.look_at(found.id)
+        await house.until(lambda: "closed" in str(_subjects(house, room)))
+        assert house.rooms.address(found.id) == room  # the line may yet break, and the subject with it
+        house.rooms.resumed()
+        await house.until(lambda: str(_subjects(house, room)).count("closed") == 2)
+        await house.reflects(room)
+        await house.until(lambda: room not in house.server.occupants)
+
+    in_house(tmp_path, story)
+
+
+def _subjects(house: House, room: str) -> list[str | None]:
+    return [stanzas.subject_of(each) for each in house.server.posted if each.get("to") == room]
+
+
+# ---- words -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_subject_says_how_things_stand(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        session = await start(house.desk, "hello")
+        found = house.desk.conversation(session)
+        assert found
+        site = house.desk.site("")
+        alias = found.alias
+        assert titles.name(alias, site) == alias
+        assert titles.subject(found, site, language="", owner="") == f"{alias} · waiting since 15 Jan 08:00 UTC"
+        await house.desk.store.set_standing(found.id, Standing.BLOCKED, minute=0)
+        blocked = house.desk.conversation(session)
+        assert blocked
+        assert titles.subject(blocked, site, language="en", owner="Ada") == f"{alias} · en · blocked · with Ada"
+
+    in_house(tmp_path, story)
