@@ -125,6 +125,21 @@ def test_a_fresh_session_tells_everything_anew(tmp_path: Path) -> None:
     in_loop(story)
 
 
+def test_who_was_told_alone_is_told_too_that_we_go(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with form_in(tmp_path) as form:
+            session = await start(form.desk)
+            contact = contact_of(form.desk, session)
+            await form.hear("!close", to=contact)
+            await form.look()
+            await form.desk.visitor_says(session, "again", once=b"1", now=NOON)
+            assert kinds(form.presence("probe", to=contact)) == [("presence", f"{contact}/desk", ADA_JID)]
+            form.contacts.farewell()
+            assert ("unavailable", f"{contact}/desk", ADA_JID) in kinds(form.stub.taken())
+
+    in_loop(story)
+
+
 def test_who_refuses_is_not_asked_at_each_new_connection(tmp_path: Path) -> None:
     async def story() -> None:
         async with form_in(tmp_path) as form:

@@ -291,6 +291,31 @@ def test_who_is_thrown_out_again_and_again_waits_longer_each_time(tmp_path: Path
     in_house(tmp_path, story)
 
 
+def test_a_newcomer_does_not_wait_until_all_others_are_back(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+        sessions = [await start(house.desk, "hello") for _ in range(40)]
+        rooms = [await house.room_of(session) for session in sessions]
+        go_on = asyncio.Event()
+
+        async def hold(what: str, to: str) -> None:
+            if what == "join" and to.startswith("v-"):
+                await go_on.wait()
+
+        house.server.hold = hold
+        house.server.log.clear()
+        await house.begin()
+        newcomer = await start(house.desk, "is anyone there?")
+        await house.pump()
+        go_on.set()
+        await house.until(lambda: all(house.rooms.address(each.visitor.id) for each in (newcomer, *sessions)))
+        joined = [to for what, to in house.server.log if what == "join" and to.startswith("v-")]
+        assert set(joined) == {*rooms, await house.room_of(newcomer)}
+        assert joined.index(await house.room_of(newcomer)) <= 8  # those that were begun before
+
+    in_house(tmp_path, story)
+
+
 # ---- a server in trouble ---------------------------------------------------------------------------------------------
 
 

@@ -294,7 +294,7 @@ def test_a_server_that_keeps_no_keys_is_told_of_once_and_served_in_the_clear(tmp
             await stage.answered(session, "hello yourself")
             assert [got.body for got in ada.inbox].count(NO_KEYS) == 1
 
-    with Prosody(accounts={}, without=("pep",)) as server:
+    with Prosody(accounts={}, without=("pep", "vcard4", "vcard_legacy", "bookmarks")) as server:  # they bring it along
         tell(story, server, tmp_path)
 
 

@@ -29,7 +29,16 @@ MESSAGES = 120  # each way, over all rooms
 
 
 class RoomRun(Run):
-    """The same faults, in the room form."""
+    """The same faults, in the room form, and a room that throws us out, of which we may hear late or never."""
+
+    def _begin(self) -> None:
+        line = self._bridge._line
+        there = sorted(room for room in line._rooms if room.startswith("v-") and room in line.occupants)
+        if there and line.up.is_set() and self._chance.random() < 0.3:
+            room = self._chance.choice(there)
+            line.send_presence(pto=f"{room}/{line.occupants.own_nick(room)}", ptype="unavailable")
+            self.faults["thrown out"] += 1
+        super()._begin()
 
     def _made(self) -> tuple[Bridge, asyncio.Task[None]]:
         bridge = Bridge(self._desk, self._account, on_change=lambda state: None, pace=PACE, wants_rooms=True)
@@ -76,8 +85,8 @@ async def _chaos(server: Prosody | Ejabberd, directory: Path, seed: int) -> None
             socks.thaw()
             await _settled(desk, sessions, rooms, phone, run)
             await run.crash()
-    faults = sum(run.faults.values())
-    print(f"{type(server).__name__} seed {seed}: {MESSAGES} lines each way in {VISITORS} rooms, {faults} faults")
+    faults = f"{sum(run.faults.values())} faults: {dict(run.faults)}"
+    print(f"{type(server).__name__} seed {seed}: {MESSAGES} lines each way in {VISITORS} rooms, {faults}")
 
 
 async def _settled(desk: Desk, sessions: list[Session], rooms: list[str], phone: Phone, run: Run) -> None:

@@ -53,7 +53,7 @@ class _Contact:
     is_introduced: bool = False  # in this session, to all who may see it
     known_to: set[str] = field(default_factory=set, repr=False)  # bare JIDs
     refused_by: set[str] = field(default_factory=set, repr=False)
-    shown: str | None = field(default=None, repr=False)  # the status text last sent; "" is offline
+    shown: str | None = field(default=None, repr=False)  # the status text last sent to all; "" is offline
     typed_at: float = float("-inf")
     answers: deque[tuple[int, str, str]] = field(default_factory=lambda: deque(maxlen=_ANSWERS_MAX), repr=False)
     marked: dict[str, str] = field(default_factory=dict, repr=False)  # admin's JID → up to which line of theirs
@@ -101,7 +101,7 @@ class Contacts:
     def farewell(self) -> None:
         """Nobody keeps our presence, so nobody else would take it back. Who may not see one any more, keeps none."""
         for contact in self._contacts.values():
-            if contact.shown:
+            if contact.shown != "":
                 self._show(contact, "")
             for jid in contact.known_to - {_jid(admin) for admin in self._readers(contact.conversation)}:
                 self._end(contact.address, jid)
@@ -243,7 +243,11 @@ class Contacts:
         if found is None:
             self._line.post(self._desk_presence(jid))
         else:
-            self._line.post(self._presence(address, jid, self._status(found)))
+            status = self._status(found)
+            self._line.post(self._presence(address, jid, status))
+            contact = self._contacts.get(found.id)
+            if contact is not None and contact.shown != status:
+                contact.shown = None
 
     def _refused(self, address: str, jid: str) -> None:
         """They do not want that contact, or have removed it: they are not asked at each new connection."""

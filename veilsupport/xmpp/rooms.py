@@ -25,8 +25,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum, auto
 from typing import Final
 from xml.etree.ElementTree import Element
 
@@ -48,6 +50,15 @@ _PAUSES: Final = (1.0, 5.0, 30.0, 120.0)
 _STEADY_SECONDS: Final = 30.0  # in a room for that long, and being thrown out is no reason to hesitate
 _TEND_SECONDS: Final = 2.0
 _NEWS_SECONDS: Final = 0.3  # what changes several times in a moment is said once
+
+
+class _Urgency(IntEnum):
+    """Who comes first when many rooms are to be seen to: after a reconnect, all of them."""
+
+    WANTED = auto()  # somebody has just said something there
+    WAITING = auto()
+    OTHER = auto()
+    MEMBERS = auto()
 
 
 @dataclass(slots=True)
@@ -83,7 +94,8 @@ class Rooms:
         self._clock = clock
         self._service = RoomService(line)
         self._places = Places()
-        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+        self._jobs: asyncio.PriorityQueue[tuple[_Urgency, int, _Job]] = asyncio.PriorityQueue()
+        self._job_numbers = itertools.count()
         self._news = asyncio.Event()
         self._told: set[str] = set()  # what the admins have been told of refusals
         self._members_seen_to: set[bytes] = set()  # conversations whose room has the members of this process
@@ -122,16 +134,15 @@ class Rooms:
     def _see_to_all(self, before: Mapping[bytes, Place]) -> None:
         """The open ones, and those that we had not done with; then the members of the others."""
         under_way = {each.conversation for each in self._desk.unacknowledged() if each.to_room}
-        closed = []
         for room in self._desk.rooms():
             key = room.conversation.id
             if room.conversation.standing is Standing.OPEN or key in under_way or key in before:
                 uncalled = key in before and before[key].invites
-                self._see_to(Place.of(room.conversation, room.address.reveal(), invites=uncalled))
+                waits = room.conversation.waiting_minute is not None
+                place = Place.of(room.conversation, room.address.reveal(), invites=uncalled)
+                self._see_to(place, _Urgency.WAITING if waits else _Urgency.OTHER)
             elif key not in self._members_seen_to and self._service.has(room.address.reveal()):
-                closed.append(_Job(Place.of(room.conversation, room.address.reveal()), members_only=True))
-        for job in closed:
-            self._jobs.put_nowait(job)
+                self._put(_Job(Place.of(room.conversation, room.address.reveal()), members_only=True), _Urgency.MEMBERS)
 
     def resumed(self) -> None:
         """The same session goes on: what was cut half-way is begun again, and a subject may have been lost."""
@@ -193,7 +204,7 @@ class Rooms:
             self._again(place)
 
     def destroy(self, stanza_id: str, address: str) -> None:
-        self._jobs.put_nowait(_Job(None, destroy=(stanza_id, address)))
+        self._put(_Job(None, destroy=(stanza_id, address)))
 
     # ---- for the intake --------------------------------------------------------------------------------------
 
@@ -268,12 +279,15 @@ class Rooms:
         room = self._desk.room_of(conversation)
         self._see_to(Place.of(found, room.address.reveal() if room else "", invites=True))
 
-    def _see_to(self, place: Place) -> None:
+    def _put(self, job: _Job, urgency: _Urgency = _Urgency.WANTED) -> None:
+        self._jobs.put_nowait((urgency, next(self._job_numbers), job))
+
+    def _see_to(self, place: Place, urgency: _Urgency = _Urgency.WANTED) -> None:
         """Not the staff room that there is none of."""
         if place.state is not State.OPENING and (place.conversation or place.address):
             place.state = State.OPENING
             self._places.put(place)
-            self._jobs.put_nowait(_Job(place))
+            self._put(_Job(place), urgency)
 
     def _again(self, place: Place) -> None:
         """At once if it stood long enough; else later, so that two who disagree do not wear the server out."""
@@ -293,7 +307,7 @@ class Rooms:
 
     async def _work(self) -> None:
         while True:
-            job = await self._jobs.get()
+            _, _, job = await self._jobs.get()
             await self._line.up.wait()
             if job.place is None:
                 await self._destroy(*job.destroy)

@@ -42,8 +42,6 @@ WHY: Final = {
 }
 NO_KEYS: Final = "Your server does not keep this desk's OMEMO keys, so nobody can write to it encrypted."
 ASKED: Final = "The device is looked up; the answer comes here."
-
-
 _SAID_IN_THE_CLEAR: Final = {form.format(why=why) for form in (WAITING, UNREADABLE) for why in WHY.values()}
 _BODY: Final = "{jabber:client}body"
 
@@ -121,7 +119,8 @@ class Sealing:
 
     async def seal(self, message: Element, delivery: Delivery) -> Element | None:
         """As it may leave; None when it may not. Unavailable: the connection is gone."""
-        if delivery.kind is not DeliveryKind.RETRACT and delivery.body not in _SAID_IN_THE_CLEAR:
+        said_in_the_clear = delivery.kind is DeliveryKind.NOTICE and delivery.body in _SAID_IN_THE_CLEAR
+        if delivery.kind is not DeliveryKind.RETRACT and not said_in_the_clear:
             readers = [delivery.admin] if delivery.admin else self._readers(delivery)
             sealed = await self._sealed(message, readers)
             if sealed is None:
