@@ -24,6 +24,7 @@ from tests.live.overhttp import browser_at
 from tests.live.phonecontacts import ContactsPhone, sender
 from tests.live.profanity import Profanity
 from tests.live.prosody import Prosody
+from tests.live.test_own_server import PASSWORDS, BarePhone, OwnServer, new_address
 from tests.live.xmppserver import free_ports
 from tests.program import Program
 from veilsupport.config import FILE_NAME
@@ -449,6 +450,31 @@ def test_apps_of_other_makers_see_contacts_too(run: Runner) -> None:
             await profanity.until("⚙ Bert: and from Bert")
 
     run(story)
+
+
+class BareContactsPhone(ContactsPhone, BarePhone):  # type: ignore[misc]  # each has a way to ask of its own
+    """On a server without TLS."""
+
+
+def test_it_runs_on_the_prosody_that_is_shipped(tmp_path: Path) -> None:
+    async def story(own: OwnServer) -> None:
+        account = ComponentAccount(Private(own.component), Private(own.secret), port=own.component_port)
+        async with desk_in(tmp_path, admins=[Admin("Ada", Private(own.jid("ada")))]) as desk:
+            bridge = ContactsBridge(desk, account, on_change=lambda state: None, pace=PACE)
+            stop = asyncio.Event()
+            running = asyncio.create_task(bridge.run(stop))
+            phone = BareContactsPhone(own.jid("ada"), PASSWORDS["ada"], component=own.component, port=own.port)
+            async with phone as ada:
+                session = await start(desk, "hello")
+                ring = await ada.text("hello")
+                ada.chat(sender(ring.element)).say("welcome")
+                assert await answers(desk, session, 1) == ["welcome"]
+                await seen(lambda: ada.roster.get(sender(ring.element)) == "both")
+            stop.set()
+            await running
+
+    with OwnServer(new_address(), PASSWORDS) as own:
+        asyncio.run(asyncio.wait_for(story(own), 60))
 
 
 # ---- who is let near -------------------------------------------------------------------------------------------------
