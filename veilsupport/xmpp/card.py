@@ -144,6 +144,9 @@ class Card:
 
     async def _is_able(self, jid: str) -> bool:
         if jid not in self._corrects:
-            answer = await self._line.ask("get", muc.features_query(), to=jid)
+            try:
+                answer = await self._line.ask("get", muc.features_query(), to=jid)
+            except Unavailable:
+                answer = Declined("remote-server-timeout")  # a phone asleep must not keep the others' cards waiting
             self._corrects[jid] = not isinstance(answer, Declined) and _CORRECTIONS in muc.features(answer)
         return self._corrects[jid]

@@ -1,7 +1,7 @@
 """What admins write to a visitor's contact, or to the desk's, takes effect once.
 
-- Only what comes from the bare JID of a configured admin is looked at; the server vouches for that (XEP-0114 has it
-  check whom it hands on), and the gate in component.py has turned everyone else away.
+- Only what comes from the bare JID of a configured admin is looked at. The server vouches for senders (RFC 6120
+  §8.1.2.1), and the gate in component.py has turned everyone else away.
 - Every line to a visitor's address is for the visitor, but for those that begin with `!` (commands and notes; `!!`
   begins a literal exclamation mark) and what cannot be passed on as it is meant, which is answered with why. The other
   admins did not see it, so they are told.

@@ -37,6 +37,10 @@ ENCRYPTED: Final = (
     "This was encrypted and cannot be read here, so it went to nobody."
     " Please switch encryption (OMEMO) off for this chat and write it again."
 )
+TRUST_UNSEALED: Final = (
+    "That was not encrypted, so the server could have written it: no device was confirmed. Write it encrypted, or have"
+    " the operator run veilsupport desk trust on the machine."
+)
 FILE: Final = "Files do not go through, so this went to nobody. Please say it in words."
 CONFLICT: Final = (
     "Your reply and your @ name two conversations, so this went to nobody. Please write it again with one."
@@ -59,18 +63,26 @@ class Direct:
         self._desk = desk
         self._clock = clock
         self._possible: dict[Admin, set[str]] = {}  # not in it: nobody was addressed yet
+        self._heard: dict[Admin, set[str]] = {}  # whose words went to them since we run
         self._held: dict[Admin, _Held] = {}
 
     def spoke(self, admin: Admin, alias: str) -> None:
         """A visitor's words went to that admin: from now on an unaddressed answer may be meant for them."""
+        self._heard.setdefault(admin, set()).add(alias)
         if admin in self._possible:
             self._possible[admin].add(alias)
 
     def meant_by(self, admin: Admin) -> str | None:
-        """The one conversation that an unaddressed line of theirs can be about; None when there is not just one."""
-        open_ones = self._desk.open_aliases(admin)
-        possible = self._possible.get(admin, open_ones)
-        return next(iter(possible)) if len(possible) == 1 and set(possible) <= set(open_ones) else None
+        """The one conversation that an unaddressed line of theirs can be about; None when there is not just one.
+
+        Before they addressed any, it is the only open one, if they have heard of it since we run: a line from the
+        archive may be older than that conversation.
+        """
+        open_ones = set(self._desk.open_aliases(admin))
+        possible = self._possible.get(admin)
+        if possible is None:
+            possible = open_ones if open_ones <= self._heard.get(admin, set()) else set()
+        return next(iter(possible)) if len(possible) == 1 and possible <= open_ones else None
 
     async def take(self, admin: Admin, reading: Reading, intake: Intake) -> None:
         """What an admin wrote takes effect, or is answered with why it does not. Duplicate: it did before."""
@@ -110,6 +122,7 @@ class Direct:
         alias = line.alias or alias
         match line:
             case Command(verb):
+                check_command(line, reading)
                 about = alias if commands.takes_alias(verb) else None  # a reply may have named it
                 await self._desk.admin_commands(admin, replace(line, alias=about), intake=intake, now=self._clock())
                 if about and verb in _ADDRESS:
@@ -191,6 +204,12 @@ def _question(why: str, candidates: list[str]) -> str:
             "Next time reply to or quote the message, or begin with the name.",
         ]
     )
+
+
+def check_command(command: Command, reading: Reading) -> None:
+    """AdminError: the server could have made it up, and it says which keys are believed."""
+    if command.verb == "trust" and not reading.was_sealed:
+        raise AdminError(TRUST_UNSEALED)
 
 
 def handle_of(admin: Admin, stanza_id: str) -> str:

@@ -19,12 +19,13 @@ The rules:
 8. What is end-to-end encrypted is opened, put on disk, and only then counts as opened (omemo.py). When keys are
    needed for it and do not come, the session ends, and everything from this stanza on is taken in the next one.
 
-Only the bare JIDs of configured admins have any effect here; the gate in transport.py has turned everyone else away.
+Only the bare JIDs of configured admins have any effect here; the gate in line.py has turned everyone else away.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -156,7 +157,8 @@ class Incoming:
             self._is_setting_up = False
             while self._held:
                 await self._hear_live(self._held[0])
-                self._held.popleft()
+                if self._held:  # else a flood has swept it away meanwhile, and the archive has it
+                    self._held.popleft()
         except (Unavailable, TimeoutError):
             self._line.cut(signals.NO_SET_UP)
             return
@@ -253,10 +255,10 @@ class Incoming:
         return stanzas.read(message, own=self._line.own).archive_id if self.archive.exists else ""
 
     async def _take(self, message: Element, archive_id: str) -> None:
-        reading = stanzas.read(message, own=self._line.own)
-        admin = self._admins.get(reading.sender)
+        admin = self._admins.get(sender_of(message))
         if admin is None:
-            return
+            return  # The archive holds strangers' stanzas, too.
+        reading = stanzas.read(message, own=self._line.own)
         if reading.is_error:
             await self._outgoing.refused(reading.id)
             return
@@ -270,7 +272,7 @@ class Incoming:
             await self._take_words(admin, message, reading, archive_id)
 
     async def _take_words(self, admin: Admin, message: Element, reading: Reading, archive_id: str) -> None:
-        intake = self._intake(reading, archive_id)
+        intake = self._intake(message, reading, archive_id)
         try:
             async with self._sealing.opened(message, reading) as opened:
                 if opened.says_something:
@@ -290,9 +292,10 @@ class Incoming:
         except Duplicate:
             pass
 
-    def _intake(self, reading: Reading, archive_id: str) -> Intake:
+    def _intake(self, message: Element, reading: Reading, archive_id: str) -> Intake:
+        """Rule 4; what has no id of any kind cannot come twice as the same."""
         own = self._line.own
         handles = tuple(f"{reading.sender}#{id_}" for id_ in (reading.id, archive_id) if id_)
         if archive_id:
             return Intake(f"{own}#{archive_id}", own, archive_id, handles)
-        return Intake(f"{reading.sender}#{reading.id}", handles=handles)
+        return Intake(f"{message.get('from')}#{reading.id or secrets.token_hex(8)}", handles=handles)

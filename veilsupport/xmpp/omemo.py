@@ -81,6 +81,7 @@ _STORE: Final = "{urn:xmpp:hints}store"
 _NO_STORE: Final = ("{urn:xmpp:hints}no-store", "{urn:xmpp:hints}no-permanent-store")
 _LOGGERS: Final = "omemo oldmemo twomemo slixmpp_omemo doubleratchet x3dh xeddsa xmlschema elementpath".split()
 _PREFIX_MIN: Final = 8
+_NEWS_SECONDS: Final = 30.0  # a server that keeps its keys to itself must not keep everyone waiting
 
 
 class Omemo:
@@ -199,9 +200,9 @@ class Omemo:
         jid, listed = news
         if self._line.is_admin(jid) or jid in ("", self._line.own):
             try:
-                async with self._operation() as sessions:
+                async with asyncio.timeout(_NEWS_SECONDS), self._operation() as sessions:
                     await sessions.look(jid or self._line.own, listed)
-            except Unavailable:
+            except (Unavailable, TimeoutError):
                 pass  # The next session asks for the list.
         return True
 
@@ -221,7 +222,7 @@ class Omemo:
 
     async def _decide(self, jid: str, which: int | str, trust: DeviceTrust) -> Device:
         async with self._operation() as sessions:
-            device = _meant(await sessions.devices(jid), str(which))
+            device = _meant(await sessions.devices(jid), which)
             await sessions.set_device_trust(jid, device.id, trust)
             return Device(device.id, device.fingerprint, trust, device.active)
 
@@ -316,12 +317,13 @@ def _sealed(message: Element, envelope: Element) -> Element:
     return sealed
 
 
-def _meant(devices: list[Device], which: str) -> Device:
-    """Apps show a fingerprint in groups, so blanks do not count."""
-    digits = "".join(which.split()).lower()
-    found = [each for each in devices if str(each.id) == digits]
-    if not found and len(digits) >= _PREFIX_MIN:
-        found = [each for each in devices if each.fingerprint.startswith(digits)]
+def _meant(devices: list[Device], which: int | str) -> Device:
+    """Apps show a fingerprint in groups, so blanks do not count. Text is never taken for an id: servers choose ids."""
+    if isinstance(which, int):
+        found = [each for each in devices if each.id == which]
+    else:
+        digits = "".join(which.split()).lower()
+        found = [each for each in devices if len(digits) >= _PREFIX_MIN and each.fingerprint.startswith(digits)]
     if len(found) != 1:
         raise AdminError("No such device is known." if not found else "More than one device begins so.")
     return found[0]

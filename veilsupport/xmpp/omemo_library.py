@@ -23,6 +23,7 @@ from omemo.types import DeviceInformation, DeviceList, JSONType
 
 from veilsupport.xmpp.omemo_entries import Entries
 from veilsupport.xmpp.omemo_terms import NAMESPACE
+from veilsupport.xmpp.stanzas import small_number
 
 _DEVICES_MAX: Final = 50  # of one account; a hostile list would make us ask for as many bundles
 
@@ -63,7 +64,7 @@ def sender_device(envelope: Element) -> int | None:
     """None: it does not say."""
     header = envelope.find(f"{{{NAMESPACE}}}header")
     sender = "" if header is None else header.get("sid", "")
-    return int(sender) if sender.isdecimal() else None
+    return small_number(sender)
 
 
 def key_digest(envelope: Element, device_id: int) -> str:
@@ -75,8 +76,8 @@ def key_digest(envelope: Element, device_id: int) -> str:
 
 def parsed_list(listed: Element) -> DeviceList:
     """A list that is none is an empty one."""
-    ids = [each.get("id", "") for each in listed.iter(f"{{{NAMESPACE}}}device")]
-    return {int(each): None for each in ids[:_DEVICES_MAX] if each.isdecimal()}
+    ids = [small_number(each.get("id", "")) for each in listed.iter(f"{{{NAMESPACE}}}device")]
+    return {each: None for each in ids[:_DEVICES_MAX] if each is not None}
 
 
 def parsed_bundle(shown: Element, jid: str, device_id: int) -> BundleImpl | None:

@@ -28,9 +28,10 @@ from xml.etree.ElementTree import Element
 from veilsupport.desk import Desk, Unacknowledged
 from veilsupport.errors import StoreError, Unavailable
 from veilsupport.model import Admin, Delivery, DeliveryKind
-from veilsupport.xmpp import stanzas
+from veilsupport.xmpp import signals, stanzas
 from veilsupport.xmpp.archive import Archive
 from veilsupport.xmpp.pacing import Window
+from veilsupport.xmpp.signals import Trouble
 
 _BATCH: Final = 50
 _LOOK_AGAIN_SECONDS: Final = 15.0  # what was refused becomes due by the clock, and nothing wakes us for it
@@ -50,6 +51,7 @@ class Way(Protocol):
     def post(self, message: Element, /) -> None: ...
     def ask_for_acknowledgement(self) -> None: ...
     async def settled(self) -> None: ...
+    def cut(self, trouble: Trouble) -> None: ...
 
 
 class Rooms(Protocol):
@@ -195,7 +197,7 @@ class Outgoing:
         self._flying.sent(delivery.stanza_id, at=self._now())
         if not delivery.admin:
             self._in_rooms[delivery.stanza_id] = delivery.conversation
-        if delivery.kind is DeliveryKind.MESSAGE:
+        if delivery.kind in (DeliveryKind.MESSAGE, DeliveryKind.NEWS):
             for admin in [delivery.admin] if delivery.admin else self._desk.admins:
                 self._spoke(admin, delivery.alias)
 
@@ -205,7 +207,7 @@ class Outgoing:
             await self._line.settled()
             await self.acknowledged(stanza_ids)
         except Unavailable:
-            pass  # The connection is gone; the next session reconciles.
+            self._line.cut(signals.SILENT)  # the next session reconciles
 
     def _look_for_lost_rooms(self) -> None:
         if self.rooms is None or not self.ready.is_set():
@@ -241,6 +243,12 @@ class Outgoing:
         else:
             await self._desk.delivery_refused(stanza_id, now=self._clock())
 
+    def forget_room(self, conversation: bytes | None) -> None:
+        """We are not there any more, so nothing of it will be reflected: make room for others."""
+        for stanza_id in [each for each, place in self._in_rooms.items() if place == conversation]:
+            self._drop(stanza_id)
+        self._desk.wake.set()
+
     async def refused(self, stanza_id: str) -> None:
         """It came back with an error."""
         self._drop(stanza_id)
@@ -269,12 +277,13 @@ class Outgoing:
 
     async def reconcile_room(self, conversation: bytes | None, archive: Archive | None) -> None:
         """Rule 5, for one room; None: the staff room."""
+        everything = self._desk.unacknowledged()
+        open_ones = [each for each in everything if each.to_room and each.conversation == conversation]
+        found = await self._found(open_ones, archive)  # others go on meanwhile; to this room nothing leaves yet
         async with self._lock:
-            everything = self._desk.unacknowledged()
-            open_ones = [each for each in everything if each.to_room and each.conversation == conversation]
             for each in open_ones:
                 self._drop(each.stanza_id)
-            for stanza_id, archived_as in (await self._found(open_ones, archive)).items():
+            for stanza_id, archived_as in found.items():
                 await self._desk.delivery_in_room(stanza_id, archived_as)
             await self._desk.deliveries_lost([each.stanza_id for each in open_ones])
 

@@ -328,10 +328,16 @@ class Rooms:
             if why.may_pass and place.failures < len(PATIENCE):
                 self._later(place)
             else:
-                await self._refused(place, str(why))
+                await self._give_up(place, str(why))
         except NotFound:  # burned in the meantime
             self._forget(place)
         except (Unavailable, StoreError):
+            self._later(place)
+
+    async def _give_up(self, place: Place, why: str) -> None:
+        try:
+            await self._refused(place, why)
+        except StoreError:
             self._later(place)
 
     def _is_ready(self, place: Place) -> None:
@@ -363,6 +369,7 @@ class Rooms:
         if self._places.at(place.address) is place:
             self._line.leave(place.address)
         self._places.forget(place)
+        self._outgoing.forget_room(place.conversation)
 
     async def _see_to_members(self, place: Place) -> None:
         """Of a room that we are not in."""

@@ -20,6 +20,7 @@ from veilsupport.xmpp.line import Declined, Line
 _DISCO_ITEMS: Final = "{http://jabber.org/protocol/disco#items}"
 _LOOK_SECONDS: Final = 15.0  # for what a server says of itself; a dead part of it shall not keep us from the others
 _ARCHIVE: Final = "urn:xmpp:mam:2"
+_MAY_PASS: Final = {"resource-constraint", "internal-server-error", "remote-server-timeout", "recipient-unavailable"}
 _LOST: Final = {"gone", "item-not-found", "forbidden", "registration-required"}
 
 # RFC 6120 §8.3.3 and XEP-0045 §7.2: the words behind a server's refusal.
@@ -36,8 +37,11 @@ _WHY: Final = {
 
 
 class Refused(Exception):
-    """The server does not let us have that room; why, in plain words. `may_pass`: it counts something that we have too
-    much of, which may be the ghost of our last session (ejabberd clears it away while the new one begins)."""
+    """The server does not let us have that room; why, in plain words.
+
+    `may_pass`: it is in trouble, or counts something that we have too much of, which may be the ghost of our last
+    session (ejabberd clears it away while the new one begins).
+    """
 
     def __init__(self, why: str, *, may_pass: bool = False) -> None:
         super().__init__(why)
@@ -184,5 +188,4 @@ class RoomService:
 
 def _refusal(answer: Declined) -> Refused:
     kind = Lost if answer.condition in _LOST else Refused
-    may_pass = answer.condition == "resource-constraint"
-    return kind(_WHY.get(answer.condition, "it refuses them"), may_pass=may_pass)
+    return kind(_WHY.get(answer.condition, "it refuses them"), may_pass=answer.condition in _MAY_PASS)

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Callable
 from typing import Final
 from xml.etree.ElementTree import Element
@@ -27,7 +28,7 @@ from veilsupport.desk import Desk
 from veilsupport.errors import AdminError, Duplicate, NotFound
 from veilsupport.model import Admin, Intake
 from veilsupport.xmpp import stanzas
-from veilsupport.xmpp.direct import not_for_visitors
+from veilsupport.xmpp.direct import check_command, not_for_visitors
 from veilsupport.xmpp.omemo import Undecryptable
 from veilsupport.xmpp.outgoing import Outgoing
 from veilsupport.xmpp.place import Place
@@ -52,6 +53,8 @@ class RoomTalk:
 
     async def take(self, place: Place, message: Element, speaker: str, *, archived_as: str = "") -> None:
         """One line. `archived_as`: its id, when it comes from the archive itself. Raises what the desk does."""
+        if speaker != self._own and speaker not in self._admins and message.get("type") != "error":
+            return
         reading = stanzas.read(message, own=place.address, sender=speaker)
         archive_id = archived_as or reading.archive_id
         if reading.is_error:
@@ -112,6 +115,7 @@ class RoomTalk:
         if command is None:
             await self._desk.skip(intake, now=self._clock())
         else:
+            check_command(command, reading)
             await self._desk.admin_commands(admin, command, intake=intake, now=self._clock(), staff=True)
 
     async def _in_visitors_room(
@@ -127,6 +131,7 @@ class RoomTalk:
         is_known = bool(replaced) and self._desk.alias_of_handle(replaced) is not None
         match commands.parse_in_room(reading.body, place.alias):
             case Command() as command:
+                check_command(command, reading)
                 if is_known:
                     with contextlib.suppress(Duplicate):  # it was done before, and then the command was cut off
                         await self._take_back(place, admin, reading.replaces, Intake(f"{intake.key}#before"))
@@ -150,7 +155,7 @@ def _intake(place: Place, reading: Reading, archive_id: str) -> Intake:
     handles = [f"{place.address}#{reading.sender}#{id_}" for id_ in (reading.id, archive_id) if id_]
     if archive_id:
         return Intake(f"{place.address}#{archive_id}", place.address, archive_id, tuple(handles))
-    return Intake(f"{place.address}#{reading.sender}#{reading.id}", handles=tuple(handles))
+    return Intake(f"{place.address}#{reading.sender}#{reading.id or secrets.token_hex(8)}", handles=tuple(handles))
 
 
 def _handle(place: Place, admin: Admin, id_: str) -> str:

@@ -22,7 +22,7 @@ from veilsupport.desk import Desk
 from veilsupport.errors import AdminError, StoreError, Unavailable
 from veilsupport.model import Admin, Delivery, DeliveryKind, EndToEnd
 from veilsupport.xmpp import stanzas
-from veilsupport.xmpp.omemo import NewDevice, Omemo, Why, is_sealed
+from veilsupport.xmpp.omemo import NewDevice, Omemo, Undecryptable, Why, is_sealed
 from veilsupport.xmpp.omemo_terms import ENVELOPE
 from veilsupport.xmpp.stanzas import Reading
 
@@ -41,6 +41,11 @@ WHY: Final = {
     Why.UNREACHED: "the keys of your apps could not be fetched",
 }
 NO_KEYS: Final = "Your server does not keep this desk's OMEMO keys, so nobody can write to it encrypted."
+OFF: Final = "OMEMO is off for all of you."
+NOT_SEALED: Final = (
+    "That was not encrypted, although you are set to OMEMO only, so it could be anyone's. It went to nobody; please"
+    " switch encryption on in this chat and write it again."
+)
 ASKED: Final = "The device is looked up; the answer comes here."
 _SAID_IN_THE_CLEAR: Final = {form.format(why=why) for form in (WAITING, UNREADABLE) for why in WHY.values()}
 _BODY: Final = "{jabber:client}body"
@@ -84,9 +89,11 @@ class Sealing:
         self._told: set[tuple[str, str]] = set()  # admins' names, and the words
         self._asked: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._off = {admin.address.reveal().casefold() for admin in desk.admins if admin.end_to_end is EndToEnd.OFF}
-        if omemo is not None:
-            desk.omemo_words = self._words
-            desk.trust_device = self._ask_for_trust
+        self._required = {
+            admin.address.reveal().casefold() for admin in desk.admins if admin.end_to_end is EndToEnd.REQUIRE
+        }
+        desk.omemo_words = self._words
+        desk.trust_device = self._ask_for_trust
 
     @property
     def uri(self) -> str | None:
@@ -160,6 +167,8 @@ class Sealing:
     async def opened(self, message: Element, reading: Reading) -> AsyncIterator[Reading]:
         """The reading with its words in the clear, for the block to put on disk; raises as Omemo.opening does."""
         if self.omemo is None or not is_sealed(message) or reading.sender in self._off:
+            if reading.sender in self._required and (reading.body or reading.is_file) and not reading.is_encrypted:
+                raise Undecryptable(NOT_SEALED)
             yield reading
             return
         async with self.omemo.opening(message, reading.sender) as body:
@@ -183,6 +192,8 @@ class Sealing:
 
     async def _ask_for_trust(self, name: str, code: str) -> str:
         """Done apart: the command may have come in an encrypted line, which is still being opened."""
+        if self.omemo is None:
+            raise AdminError(OFF)
         self._asked.put_nowait((name, code))
         return ASKED
 
@@ -201,7 +212,8 @@ class Sealing:
         return f"{admin.name}'s device {grouped(device.fingerprint)} is confirmed."
 
     def _words(self) -> str:
-        assert self.omemo is not None
+        if self.omemo is None:
+            return OFF
         return f"The desk's OMEMO fingerprint:\n{grouped(self.omemo.fingerprint)}\n{self.omemo.uri}"
 
 
@@ -221,7 +233,7 @@ def _read_again(message: Element, reading: Reading, body: str) -> Reading:
     clear.extend(each for each in message if each.tag not in (_BODY, ENVELOPE))
     in_room = message.get("type") == "groupchat"
     again = stanzas.read(clear, own="", sender=reading.sender if in_room else None)
-    return replace(again, archive_id=reading.archive_id, is_encrypted=False)
+    return replace(again, archive_id=reading.archive_id, is_encrypted=False, was_sealed=True)
 
 
 def grouped(fingerprint: str) -> str:

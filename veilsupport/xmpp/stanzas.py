@@ -31,6 +31,8 @@ _ENCRYPTED: Final = (
 _NOT_ACCEPTABLE: Final = "{urn:ietf:params:xml:ns:xmpp-stanzas}not-acceptable"
 _FILES: Final = ("{urn:xmpp:sfs:0}file-sharing", "{urn:xmpp:reference:0}reference/{urn:xmpp:sims:1}media-sharing")
 _FILE_LINK: Final = re.compile(r"\s*aesgcm://\S+", re.IGNORECASE)
+_EME: Final = "{urn:xmpp:eme:0}encryption"
+_DIGITS_MAX: Final = 10
 NOTICE_MARK: Final = "⚙ "  # what the desk says under the visitor's name is not the visitor's
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0 §2.2
 
@@ -58,6 +60,7 @@ class Reading:
     is_encrypted: bool
     is_file: bool
     is_composing: bool
+    was_sealed: bool = False  # its words came end-to-end encrypted
 
     @property
     def says_something(self) -> bool:
@@ -241,17 +244,22 @@ def _fallback(message: Element, length: int) -> tuple[int, int] | None:
         part = fallback.find("{urn:xmpp:fallback:0}body")
         if part is None:
             continue
-        start, end = part.get("start", "0"), part.get("end", str(length))
-        if start.isdecimal() and end.isdecimal() and int(start) <= int(end) <= length:
-            return int(start), int(end)
+        start, end = small_number(part.get("start", "0")), small_number(part.get("end", str(length)))
+        if start is not None and end is not None and start <= end <= length:
+            return start, end
     return None
+
+
+def small_number(text: str) -> int | None:
+    """None for anything that is none; also for thousands of digits, at which `int` raises."""
+    return int(text) if len(text) <= _DIGITS_MAX and text.isascii() and text.isdigit() else None
 
 
 def _is_encrypted(message: Element, body: str) -> bool:
     """OMEMO clients also exchange keys in messages without a payload, which no person wrote: they do not count."""
     if envelope := [each for name in _ENCRYPTED for each in message.findall(name)]:
         return bool(body) or any(each.tag != _OMEMO or each.find(_OMEMO_PAYLOAD) is not None for each in envelope)
-    return body.startswith("?OTR")
+    return body.startswith("?OTR") or (bool(body) and message.find(_EME) is not None)  # XEP-0380: by a way unknown here
 
 
 def _is_file(message: Element, body: str) -> bool:
