@@ -9,49 +9,79 @@ WELL = Readings(
     tor_trouble=None,
     disk_free_bytes=10 * DISK_FINE_BYTES,
     oldest_due_at=None,
-    line_is_up=True,
+    line_up_since=0.0,
     keeps_archive=True,
 )
 
 
+def told(alarms: Alarms, readings: Readings, *, now: float) -> list[str]:
+    """What the admins are told at that moment, on a disk that takes it."""
+    alarms.look(readings, now=now)
+    news = alarms.news()
+    for trouble, _ in news:
+        alarms.told(trouble)
+    return [words for _, words in news]
+
+
 def test_all_well_says_nothing() -> None:
-    assert Alarms().news(WELL, now=0) == []
+    assert told(Alarms(), WELL, now=0) == []
 
 
 def test_a_page_that_is_lost_for_a_moment_is_nobodys_business() -> None:
     lost = replace(WELL, page_lost_at=0.0)
-    assert Alarms().news(lost, now=UNREACHABLE_SECONDS - 1) == []
+    assert told(Alarms(), lost, now=UNREACHABLE_SECONDS - 1) == []
 
 
 def test_a_lost_page_is_told_once_with_its_reason_and_once_when_it_is_back() -> None:
     alarms = Alarms()
     lost = replace(WELL, page_lost_at=0.0, tor_trouble="a firewall may block Tor")
-    [told] = alarms.news(lost, now=UNREACHABLE_SECONDS)
-    assert "10 minutes: a firewall may block Tor" in told
-    assert alarms.news(lost, now=2 * UNREACHABLE_SECONDS) == []
-    assert alarms.standing == (told,)
-    assert alarms.news(WELL, now=2 * UNREACHABLE_SECONDS + 1) == ["The page can be reached through Tor again."]
+    [words] = told(alarms, lost, now=UNREACHABLE_SECONDS)
+    assert "10 minutes: a firewall may block Tor" in words
+    assert told(alarms, lost, now=2 * UNREACHABLE_SECONDS) == []
+    assert alarms.standing == (words,)
+    assert told(alarms, WELL, now=2 * UNREACHABLE_SECONDS + 1) == ["The page can be reached through Tor again."]
     assert not alarms.standing
+
+
+def test_what_the_disk_did_not_take_is_told_again_and_stands_meanwhile() -> None:
+    alarms, full = Alarms(), replace(WELL, disk_free_bytes=0, keeps_archive=False)
+    alarms.look(full, now=0)
+    (disk, _), (archive, words) = alarms.news()
+    assert len(alarms.standing) == 2
+    alarms.told(disk)  # and then it was full
+    alarms.look(full, now=60)
+    assert alarms.news() == [(archive, words)]
+    alarms.look(WELL, now=120)
+    assert [trouble for trouble, _ in alarms.news()] == [disk]  # of the other nobody has heard
+    alarms.told(disk)
+    assert alarms.news() == []
 
 
 def test_a_disk_at_the_edge_does_not_ring_again_and_again() -> None:
     alarms = Alarms()
-    assert len(alarms.news(replace(WELL, disk_free_bytes=DISK_LOW_BYTES - 1), now=0)) == 1
-    assert alarms.news(replace(WELL, disk_free_bytes=DISK_LOW_BYTES), now=1) == []
-    assert alarms.news(replace(WELL, disk_free_bytes=DISK_FINE_BYTES), now=2) == ["There is room on the disk again."]
+    assert len(told(alarms, replace(WELL, disk_free_bytes=DISK_LOW_BYTES - 1), now=0)) == 1
+    assert told(alarms, replace(WELL, disk_free_bytes=DISK_LOW_BYTES), now=1) == []
+    assert told(alarms, replace(WELL, disk_free_bytes=DISK_FINE_BYTES), now=2) == ["There is room on the disk again."]
 
 
 def test_a_backlog_is_told_only_while_somebody_can_be_told() -> None:
     late = replace(WELL, oldest_due_at=0.0)
-    assert Alarms().news(replace(late, line_is_up=False), now=BACKLOG_SECONDS) == []
-    assert len(Alarms().news(late, now=BACKLOG_SECONDS)) == 1
+    assert told(Alarms(), replace(late, line_up_since=None), now=BACKLOG_SECONDS) == []
+    assert len(told(Alarms(), late, now=BACKLOG_SECONDS)) == 1
+
+
+def test_a_line_that_has_just_come_back_has_its_time_to_catch_up() -> None:
+    late = replace(WELL, oldest_due_at=0.0, line_up_since=10 * BACKLOG_SECONDS)
+    assert told(Alarms(), late, now=11 * BACKLOG_SECONDS - 1) == []
+    [words] = told(Alarms(), late, now=11 * BACKLOG_SECONDS)
+    assert "for 15 minutes" in words
 
 
 def test_a_missing_archive_is_told_and_an_unknown_one_is_not() -> None:
-    assert len(Alarms().news(replace(WELL, keeps_archive=False), now=0)) == 1
-    assert Alarms().news(replace(WELL, keeps_archive=None), now=0) == []
+    assert len(told(Alarms(), replace(WELL, keeps_archive=False), now=0)) == 1
+    assert told(Alarms(), replace(WELL, keeps_archive=None), now=0) == []
 
 
 def test_several_troubles_are_told_together() -> None:
     wrong = replace(WELL, page_lost_at=0.0, disk_free_bytes=0, keeps_archive=False)
-    assert len(Alarms().news(wrong, now=UNREACHABLE_SECONDS)) == 3
+    assert len(told(Alarms(), wrong, now=UNREACHABLE_SECONDS)) == 3

@@ -185,7 +185,7 @@ def test_who_is_only_told_gets_the_words_on_request(tell: Tell, rooms: bool) -> 
         [alias] = scene.desk.open_aliases()
         due = await hand_over(scene.desk)
         quiet = [(each.kind, each.alias, each.body) for each in due if each.admin == QUIET]
-        assert quiet == [(DeliveryKind.NOTICE, alias, "New message. !show brings it.")]
+        assert quiet == [(DeliveryKind.NEWS, alias, "New message. !show brings it.")]
         assert bodies([each for each in due if each.admin != QUIET]) == ["a secret"]  # once: a room, or Ada's chat
         await scene.desk.admin_says(ADA, alias, "another secret", intake=intake(), now=NOON)
         assert "secret" not in "".join(words for whose, _, words in await scene.told() if whose == "Quinn")
@@ -208,7 +208,23 @@ def test_without_a_name_everything_is_shown(tell: Tell) -> None:
         assert bodies(await hand_over(scene.desk)) == ["one", "two"]
         assert await scene.writes("!show", QUIET) == "Nothing is held back from you."
         await scene.visitor("three")
-        assert await scene.writes("!show", replace(QUIET, roles=(("", Role.NONE),))) == "Nothing is held back from you."
+        await scene.desk.change_admins([ADA, replace(QUIET, roles=(("", Role.NONE),))], now=NOON)
+        assert await scene.writes("!show", QUIET) == "Nothing is held back from you."
+
+    tell(story, ADA, QUIET)
+
+
+def test_a_repetition_shows_nothing_that_came_later(tell: Tell) -> None:
+    async def story(scene: Scene) -> None:
+        stanza = intake()
+        for body in ("one", "two"):
+            await scene.visitor(body)
+        await scene.desk.admin_commands(QUIET, Command("show"), intake=stanza, now=NOON)
+        assert bodies(await hand_over(scene.desk)) == ["one", "two"]
+        await scene.visitor("three")
+        with pytest.raises(Duplicate):
+            await scene.desk.admin_commands(QUIET, Command("show"), intake=stanza, now=NOON)
+        assert bodies(await hand_over(scene.desk)) == []
 
     tell(story, ADA, QUIET)
 
@@ -284,8 +300,10 @@ def test_what_is_not_known_or_not_theirs_is_not_changed(tell: Tell) -> None:
         with pytest.raises(AdminError, match="nothing in your message"):
             await scene.desk.admin_corrects(ADA, "ada#1", " ", intake=intake(), now=NOON)
         for role, why in ((Role.READS, "not yours"), (Role.NONE, "not known here")):
+            await scene.desk.change_admins([replace(ADA, role=role), BERT], now=NOON)
             with pytest.raises(AdminError, match=why):
-                await scene.desk.admin_corrects(replace(ADA, role=role), "ada#1", "ha", intake=intake(), now=NOON)
+                await scene.desk.admin_corrects(ADA, "ada#1", "ha", intake=intake(), now=NOON)
+        await scene.desk.change_admins([ADA, BERT], now=NOON)
         await scene.desk.visitor_burns(session, now=NOON)
         with pytest.raises(AdminError, match="not known here"):
             await scene.desk.admin_corrects(ADA, "ada#1", "ha", intake=intake(), now=NOON)

@@ -287,7 +287,7 @@ def test_where_a_site_shows_no_read_marks_the_api_does_not(tmp_path: Path) -> No
 
         assert await told() == {"read"}
         desk.sites = {"": replace(SITES[""], read_marks=False)}
-        assert await told() == {"on_device"}
+        assert await told() == {"handed_over"}
 
     tell(tmp_path, story)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 from xml.etree.ElementTree import Element, SubElement
@@ -223,6 +224,18 @@ def test_what_came_back_with_an_error_is_not_taken_for_handed_over(tmp_path: Pat
             await edge.hear(Heard(error), Acknowledged(stanza))
             assert desk.history(session)[0].progress is Progress.KEPT
             assert [each.stanza_id for each in desk.due(now=NOON + 61)] == [stanza]
+
+    in_loop(story)
+
+
+def test_who_is_only_told_of_a_message_has_heard_of_its_visitor(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with desk_in(tmp_path, [replace(ADA, notify_only=True)]) as desk:
+            edge = Edge(desk, StubLine())
+            await start(desk, "hello")
+            await edge.incoming._handle(Started(1))
+            assert len(await edge.pump()) == 1
+            assert edge.direct.meant_by(desk.admins[0]) == desk.open_aliases()[0]
 
     in_loop(story)
 

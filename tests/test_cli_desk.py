@@ -68,8 +68,7 @@ def test_operator_tells_the_running_desk(appliance: Appliance) -> None:
     assert desk(appliance.data, "!reopen", alias) == (0, f"{alias} is reopened.\n")
     assert desk(appliance.data, "assign", alias, "ada") == (0, f"{alias} is Ada's now.\n")
     assert "Ada: not to be seen from here, 1 open" in desk(appliance.data, "who")[1]
-    assert desk(appliance.data, "canned", "add", "hello", "two\nlines – “so”") == (0, "hello is kept.\n")
-    assert "hello: two lines – “so”" in desk(appliance.data, "canned")[1]
+    assert desk(appliance.data, "canned") == (0, "There are no canned answers. !canned add NAME TEXT keeps one.\n")
     assert "close heron-42" in desk(appliance.data)[1]  # nothing at all is help
 
 
@@ -77,6 +76,7 @@ def test_what_was_not_done_is_said_in_two_lines_with_status_1(appliance: Applian
     for words, told in (
         (["clsoe"], "Did you mean"),
         (["say", "a-1", "x"], "only in a chat"),
+        (["canned", "add", "hello", "two\nlines – “so”"], "only in a chat"),
         (["close", "qq-1"], "no conv"),
     ):
         status, output = desk(appliance.data, *words)
@@ -102,12 +102,27 @@ def test_admins_as_the_settings_name_them() -> None:
         Admin(
             "Bert",
             Private("bert@chat.example"),
-            Role.ANSWERS,
+            Role.NONE,
             (("", Role.READS), ("shop", Role.NONE)),
             EndToEnd.REQUIRE,
             True,
         ),
     )
+
+
+def test_a_site_that_is_no_more_is_nobodys_who_was_shut_out_of_any() -> None:
+    """Its conversations stay, and must not come to those who were never to see them."""
+    roles = """role = "leads"\nroles = { clinic = "answers", shop = "reads" }"""
+    settings = SETTINGS.replace('role = "answers"\nroles = { shop = "none", "" = "reads" }', roles)
+    ada, bert = people.admins_of(config.parse(settings))
+    assert [ada.role_at(site) for site in ("", "shop", "clinic", "gone")] == [Role.LEADS] * 4
+    assert [bert.role_at(site) for site in ("", "shop")] == [Role.LEADS, Role.READS]
+    assert bert.role_at("clinic") is Role.ANSWERS  # no site of that name is there, but the settings still say it
+    assert bert.role_at("gone") is Role.READS
+    without_shop = config.parse(settings[: settings.index("[[site]]")])
+    assert people.admins_of(without_shop)[1].role_at("shop") is Role.READS
+    shut_out = config.parse(settings.replace('"reads"', '"none"'))
+    assert people.admins_of(shut_out)[1].role_at("gone") is Role.NONE
 
 
 def test_a_site_has_the_manners_of_the_desk_where_it_has_none_of_its_own() -> None:

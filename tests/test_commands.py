@@ -12,11 +12,13 @@ from veilsupport.commands import (
     Answer,
     Command,
     Verb,
+    fits_the_shell,
     help_text,
     nearest,
     parse,
     parse_in_room,
     parse_in_staff_room,
+    says_away,
     shell_help,
     tag,
     takes_alias,
@@ -223,6 +225,90 @@ def test_lines_in_the_staff_room(text: str, expected: Command | None) -> None:
     assert parse_in_staff_room(text) == expected
 
 
+# ---- what stands in front of a command -------------------------------------------------------------------------------
+
+UNSEEN = st.text(
+    "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u202e\u2066\u00ad\u061c\u3164\u034f\ufe0f\u2028\x07 \t\r\n", max_size=4
+)
+QUOTED_LINE = st.text(string.ascii_letters + " ,.?'>!", max_size=30).map(lambda text: f"> {text}")
+QUOTATIONS = st.lists(QUOTED_LINE | UNSEEN, max_size=4).map("\n".join)
+
+
+@given(
+    QUOTATIONS,
+    UNSEEN,
+    st.sampled_from(["", "@heron-42 ", "heron-42: "]),
+    st.sampled_from("!！﹗︕"),
+    (TEXTS | WORDS | st.sampled_from(["note he may be an informant", "close"])).filter(
+        lambda text: not text.startswith(("!", "！", "﹗", "︕"))
+    ),
+)
+def test_nothing_that_begins_with_an_exclamation_mark_is_an_answer(
+    quotation: str, unseen: str, name: str, mark: str, rest: str
+) -> None:
+    """Whatever stands unseen before it, and behind whatever quotation or name."""
+    text = f"{quotation}\n{unseen}{name}{unseen}{mark}{rest}"
+    for understood in (parse, lambda line: parse_in_room(line, "heron-42"), parse_in_staff_room):
+        if name.endswith(": ") and understood is parse:
+            continue  # in the chat that is no way to name anyone
+        try:
+            found = understood(text)
+        except AdminError:
+            continue
+        assert not isinstance(found, Answer)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "> are you a cop?\n!note he wrote before",
+        "> are you a cop?\n> really?\n\n> or not\n \n !note he wrote before",
+        ">\n\u200f!note he wrote before",
+        "\ufeff> are you a cop?\r\n！note he wrote before",
+        "\u200b\u2060!note he wrote before",
+        "\n\u200d !note he wrote before",
+        "> are you a cop?\u2028!note he wrote before",
+    ],
+)
+def test_a_command_behind_a_quotation_or_what_cannot_be_seen_is_one(text: str) -> None:
+    assert parse(text) == parse_in_staff_room(text) == Command("note", None, "he wrote before")
+    assert parse_in_room(text, "heron-42") == Command("note", "heron-42", "he wrote before")
+
+
+def test_a_name_between_the_quotation_and_the_command_says_what_it_is_about() -> None:
+    for text in ("> hm?\n@heron-42 !note x", "> hm?\n@heron-42\n> hm?\n!note x", "[heron-42] > hm?\n!note x"):
+        assert parse(text) == Command("note", "heron-42", "x")
+    for text in ("> hm?\n@heron-42 !note x", "> hm?\nheron-42: !note x", "heron-42, > hm?\n!note x"):
+        assert parse_in_room(text, "heron-42") == Command("note", "heron-42", "x")
+    with pytest.raises(AdminError, match="two conversations"):
+        parse("> [otter-7] hm?\n@heron-42 !note x")
+
+
+def test_a_literal_behind_a_quotation_is_an_answer_with_it() -> None:
+    assert parse("> x\n!!literal") == Answer("> x\n!literal")
+    assert parse_in_room("> x\n!!literal", "heron-42") == Answer("> x\n!literal", "heron-42")
+    assert parse_in_staff_room("> x\n!!literal") is None
+    assert parse("> [heron-42] x\n!!literal") == Answer("!literal", "heron-42")
+    assert parse("！！ beware") == Answer("！ beware")
+
+
+def test_an_unseen_character_hides_no_name() -> None:
+    with pytest.raises(AdminError, match="names another conversation"):
+        parse_in_room("\u200f@otter-7 hello", "heron-42")
+    assert parse("\u200f@heron-42 hello") == Answer("hello", "heron-42")
+
+
+@pytest.mark.parametrize("text", ["!away", "! away", "> x\n！AWAY soon", "\u200f!away", "@heron-42 !away"])
+def test_who_says_that_they_go_away_is_not_taken_to_be_back(text: str) -> None:
+    assert says_away(text)
+    assert parse(text) in (Command("away"), Command("away", None, "soon"))
+
+
+@pytest.mark.parametrize("text", ["", "away", "!!away", "!awayx", "> !away", "!list"])
+def test_anything_else_says_that_they_are_there(text: str) -> None:
+    assert not says_away(text)
+
+
 def test_mistyped_command_in_the_staff_room_is_answered() -> None:
     with pytest.raises(AdminError, match="Did you mean !claim"):
         parse_in_staff_room("!clam heron-42")
@@ -232,11 +318,18 @@ def test_help_names_every_command_and_nothing_begins_with_a_slash() -> None:
     for verb in VERBS:
         for help_ in (help_text(), help_text(room=True)):
             assert f"!{verb.name}" in help_
-        assert (f"\n{verb.name}" in f"\n{shell_help()}") == verb.from_shell
+        assert (f"\n{verb.name}" in f"\n{shell_help()}") == verb.from_shell == fits_the_shell(Command(verb.name))
         assert takes_alias(verb.name) == (verb.about is not About.NONE)
     assert not any(line.startswith("/") for line in help_text().split("\n"))
     assert "!close heron-42:" in help_text()
     assert "!close:" in help_text(room=True)
+
+
+def test_words_for_visitors_do_not_fit_the_shell() -> None:
+    assert fits_the_shell(Command("canned", "heron-42", "use hello"))
+    assert not fits_the_shell(Command("canned", None, "ADD hello we are here"))
+    assert "add NAME TEXT" not in shell_help()
+    assert "canned [list | use NAME | remove NAME]:" in shell_help()
 
 
 def test_help_fits_a_phone() -> None:

@@ -89,6 +89,13 @@ def test_who_may_do_what_is_read_and_has_plain_defaults() -> None:
     assert (someone.role, someone.roles, someone.omemo, someone.notify_only) == ("leads", {}, "prefer", False)
 
 
+def test_roles_may_name_a_site_that_is_no_more() -> None:
+    assert config.parse(f'{ADMIN}roles = {{ zebra = "none" }}\n{SHOP}').admin[0].roles == {"zebra": "none"}
+    alike = f'{ADMIN}roles = {{ shop = "leads", shop-2 = "none" }}\n{SHOP}'  # no mistyped shop: that one is named too
+    assert config.parse(alike).admin[0].roles == {"shop": "leads", "shop-2": "none"}
+    assert "give that one a role there too" in "".join(problems(alike.replace('shop = "leads", ', "")))
+
+
 def test_no_file_means_all_defaults(tmp_path: Path) -> None:
     assert config.load(tmp_path) == Config()
     assert Config().xmpp is None
@@ -137,7 +144,12 @@ def test_everything_wrong_is_named_at_once_with_a_hint() -> None:
         (f'{ADMIN}role = "boss"', "'leads', 'answers', 'reads' or 'none'"),
         (f'{ADMIN}roles = {{ shop = "boss" }}\n{SHOP}', "admin.1.roles.shop"),
         (f'{ADMIN}roles = {{ shp = "reads" }}\n{SHOP}', "Did you mean shop?"),
-        (f'{ADMIN}roles = {{ zebra = "reads" }}', "veilsupport site list"),
+        ('[[admin]]\njid = "a@b"\nname = "Ada"\n[[admin]]\njid = "c@d"\nname = "ada"', "name of their own"),
+        (f'[xmpp_onion]\nport = 5222\n{CLIENT}kez = "x"', "Did you mean key?"),
+        (f"[xmpp_onion]\nport = 5222\n{CLIENT}zebra = 1", "Known here: name, key."),
+        (f"{ADMIN}zebra = 1", "Known here: jid, name, role"),
+        ("[xmpp_onion]\nport = 5222\nprot = 1", "Did you mean port?"),
+        ("[[sites]]", "Did you mean site?"),
         (f'{ADMIN}omemo = "on"', "'prefer', 'require' or 'off'"),
         ('[xmpp]\njid = "a@b.example"\nform = "room"', "'rooms', 'direct'"),
         ("[xmpp]", "own account"),

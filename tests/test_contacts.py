@@ -71,6 +71,21 @@ def test_what_the_desk_says_is_marked_and_no_visitor_can_look_like_it(tmp_path: 
     in_loop(story)
 
 
+def test_who_only_wants_news_gets_the_words_in_the_same_chat_when_asking(tmp_path: Path) -> None:
+    async def story() -> None:
+        quiet = Admin("Ada", Private(ADA_JID), notify_only=True)
+        async with form_in(tmp_path, [quiet]) as form:
+            contact = contact_of(form.desk, await start(form.desk, "my secret"))
+            [_, news] = await form.pump()
+            assert (body(news)[:2], news.get("from")) == ("⚙ ", f"{contact}/desk")
+            assert "secret" not in body(news)
+            await form.hear("!show", to=contact)
+            [words] = [each for each in await form.pump() if body(each)]
+            assert (body(words), words.get("from")) == ("my secret", f"{contact}/desk")
+
+    in_loop(story)
+
+
 def test_presence_tells_how_it_stands(tmp_path: Path) -> None:
     async def story() -> None:
         shop = {"": Site("", "Night line", ""), "shop": Site("shop", "The shop", "")}

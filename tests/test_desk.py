@@ -29,6 +29,7 @@ from veilsupport.model import (
     ReadUpTo,
     Said,
     SignedOut,
+    Site,
     Standing,
     StandingChanged,
     Typing,
@@ -422,6 +423,19 @@ def test_stanza_id_leads_back_to_its_conversation_and_survives_a_restart(tmp_pat
             assert [each.stanza_id for each in desk.due(now=NOON)] == [ring.stanza_id]
 
     asyncio.run(story())
+
+
+def test_open_pages_hear_of_other_words_for_when_nobody_is_there(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        session = await start(desk)
+        with desk.listen(session) as page:
+            desk.change_sites(dict(desk.sites))
+            assert await page.next(0) is None
+            desk.change_sites({"": Site("", "", "", away="Back on Monday.")})
+            assert await page.next(0) == AttendanceChanged()
+        assert desk.site("").away == "Back on Monday."
+
+    at_a_desk(tmp_path, story)
 
 
 def test_archive_position_is_remembered(tmp_path: Path) -> None:

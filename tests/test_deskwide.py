@@ -6,18 +6,22 @@ import asyncio
 import functools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import scenes
-from tests.desks import ADA, BERT, NOON, intake, reopened, start
-from tests.scenes import CLEO, QUIET, Scene, Tell
+from tests.desks import ADA, BERT, NOON, hand_over, intake, reopened, start
+from tests.scenes import CLEO, DORA, QUIET, Scene, Tell
 from veilsupport import commands
 from veilsupport.commands import Answer, Command
+from veilsupport.desk.commands import LEFT_OUT
 from veilsupport.desk.overview import LIST_MAX
-from veilsupport.errors import AdminError, NotFound, StoreError
+from veilsupport.errors import AdminError, Duplicate, NotFound, StoreError
 from veilsupport.model import (
+    Admin,
     AttendanceChanged,
+    Private,
     Role,
     Standing,
 )
@@ -93,6 +97,112 @@ def test_status_counts(tell: Tell) -> None:
             ]
 
     tell(story)
+
+
+# ---- who may read the answer ----------------------------------------------------------------------------------------
+
+
+def test_in_a_room_one_is_told_only_of_what_everyone_there_may_read(tell: Tell) -> None:
+    async def story(scene: Scene) -> None:
+        _, own = await scene.visitor()
+        _, shop = await scene.visitor(site="shop")
+        await scene.writes(f"!claim {own.alias}")
+        for by, where in ((ADA, {"place": shop}), (ADA, {"staff": True}), (CLEO, {"staff": True})):
+            listed = await scene.writes("!list", by, **where)
+            assert listed == f"{shop.alias} (shop): waits 0 min" + (f"\n{LEFT_OUT}" if by == ADA or where else "")
+            assert "Ada: not to be seen from here, 0 open" in await scene.writes("!who", by, **where)
+            status = await scene.writes("!status", by, **where)
+            assert "Conversations open: 1\nWaiting for an answer: 1\n" in status
+        in_its_room = await scene.writes("!list", place=own)
+        assert own.alias in in_its_room  # Dora, who sees nothing of it, is not there
+        assert LEFT_OUT not in in_its_room
+        assert own.alias in await scene.writes("!list")
+        assert "Ada: not to be seen from here, 1 open" in await scene.writes("!who")
+        assert "Conversations open: 2" in await scene.writes("!status")
+        assert "Conversations open: 1" in await scene.writes("!status", DORA)
+        assert "Ada: not to be seen from here, 0 open" in await scene.writes("!who", DORA)
+
+    tell(story, ADA, CLEO, DORA, rooms=True)
+
+
+def test_where_nothing_can_be_told_to_all_the_chat_is_named(tell: Tell) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.visitor()
+        assert await scene.writes("!list", staff=True) == f"No conversation is open.\n{LEFT_OUT}"
+        assert await scene.writes("!list", DORA, staff=True) == "No conversation is open."
+
+    tell(story, ADA, DORA, rooms=True)
+
+
+# ---- what counts on every site ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["!hours 9-17", "!hours off", "!canned add hi hello", "!canned remove good"])
+def test_whoever_leads_one_site_sets_nothing_for_the_others(tell: Tell, line: str) -> None:
+    eve = Admin("Eve", Private("eve@chat.example"), roles=(("shop", Role.ANSWERS),))
+
+    async def story(scene: Scene) -> None:
+        await scene.writes("!canned add good good day")
+        await scene.desk.operator_commands("hours 10-11", now=NOON)
+        before = dict(scene.desk.store.canned()), scene.desk.hours_override()
+        for someone in (DORA, eve):
+            assert "not yours to do" in await scene.writes(line, someone)
+        assert (dict(scene.desk.store.canned()), scene.desk.hours_override()) == before
+        assert "not yours" not in await scene.writes(line)
+
+    tell(story, ADA, DORA, eve)
+
+
+def test_trust_takes_leading_wherever_the_target_has_a_role(tell: Tell) -> None:
+    asked: list[str] = []
+
+    async def trust(name: str, code: str) -> str:
+        asked.append(name)
+        return "It is believed in."
+
+    async def story(scene: Scene) -> None:
+        scene.desk.trust_device = trust
+        for name in ("Ada", "Cleo"):
+            assert "not yours to do" in await scene.writes(f"!trust {name} 1", DORA)
+        assert await scene.writes("!trust Dora 1", DORA) == "It is believed in."
+        assert await scene.writes("!trust Dora 1") == "It is believed in."
+        assert (await scene.desk.operator_commands("trust Ada 1", now=NOON))[0]
+        assert asked == ["Dora", "Dora", "Ada"]
+
+    tell(story, ADA, CLEO, DORA)
+
+
+# ---- a disk that refuses ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["!away soon", "!hours 9-17", "!canned add hi hello", "!show", "!trust Bert 1"])
+def test_what_could_not_be_stored_is_done_when_it_comes_again(tell: Tell, line: str) -> None:
+    """The effect, its answer and the fact that the stanza was seen: all of them or none."""
+
+    async def trust(name: str, code: str) -> str:
+        return "It is believed in."
+
+    async def story(scene: Scene) -> None:
+        scene.desk.trust_device = trust
+        await scene.visitor("a secret")
+        command, stanza, write = commands.parse(line), intake(), scene.desk.store._write
+        assert isinstance(command, Command)
+
+        async def refuse(*_: object, **__: object) -> Any:
+            scene.desk.store._write = write  # type: ignore[method-assign]
+            raise StoreError("The disk is full.")
+
+        scene.desk.store._write = refuse  # type: ignore[method-assign]
+        with pytest.raises(StoreError):
+            await scene.desk.admin_commands(QUIET, command, intake=stanza, now=NOON)
+        assert not scene.desk.is_away(QUIET)
+        assert scene.desk.hours_override() is None
+        await scene.desk.admin_commands(QUIET, command, intake=stanza, now=NOON)
+        assert [each for each in await hand_over(scene.desk) if each.admin == QUIET]
+        with pytest.raises(Duplicate):
+            await scene.desk.admin_commands(QUIET, command, intake=stanza, now=NOON)
+
+    tell(story, ADA, BERT, QUIET)
 
 
 # ---- canned answers --------------------------------------------------------------------------------------------------
@@ -241,7 +351,7 @@ def test_operator_commands_as_one_who_leads_and_gets_the_answer_at_once(tell: Te
 def test_operator_answers_as_the_desk_and_claims_nothing(tell: Tell) -> None:
     async def story(scene: Scene) -> None:
         session, heron = await scene.visitor()
-        await scene.desk.operator_commands("canned add hello good day", now=NOON)
+        await scene.writes("!canned add hello good day")
         assert (await scene.desk.operator_commands(f"canned {heron.alias} hello", now=NOON))[0]
         assert [(each.name, each.body) for each in scene.desk.history(session)][1:] == [("The desk", "good day")]
         assert scene.now(heron).owner is None
@@ -260,6 +370,7 @@ def test_operator_answers_as_the_desk_and_claims_nothing(tell: Tell) -> None:
         ("claim heron-42", "only in a chat"),
         ("away", "only in a chat"),
         ("!!close", "only in a chat"),
+        ("canned add hello we are here", "only in a chat"),
         ("hours nonsense", "Nothing was changed"),
     ],
 )

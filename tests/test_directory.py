@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
 from veilsupport import config, crypto, directory
 from veilsupport.crypto import ApplianceKey
-from veilsupport.directory import ONION_KEY, DataDirectory, Onion
+from veilsupport.directory import ONION_KEY, STATUS_SOCKET, DataDirectory, Onion
 from veilsupport.errors import SetupError
 from veilsupport.model import Private
 
@@ -139,3 +141,34 @@ def test_onion_address_is_the_one_that_tor_computes() -> None:
     public = base64.b32decode(address.removesuffix(".onion").upper())
     assert public[:32].hex() == "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
     assert public[34:] == b"\x03"
+
+
+# ---- asking the one that runs ----------------------------------------------------------------------------------------
+
+
+def test_nobody_there_is_told_from_no_answer(tmp_path: Path) -> None:
+    assert directory.ask(tmp_path, "status") is None
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / STATUS_SOCKET))
+        assert directory.ask(tmp_path, "status") is None  # left behind by one that was killed
+        silent.listen()
+        with pytest.raises(SetupError, match="has not answered"):
+            directory.ask(tmp_path, "status", seconds=0.05)
+
+
+def test_an_answer_cut_short_is_no_answer(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as half:
+        half.bind(str(tmp_path / STATUS_SOCKET))
+        half.listen()
+
+        def answer() -> None:
+            link, _ = half.accept()
+            link.recv(99)
+            link.sendall(b'{"done": tr')
+            link.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(SetupError, match="has not answered"):
+            directory.ask(tmp_path, "desk burn heron-42")
+        thread.join()

@@ -44,6 +44,13 @@ def test_anything_is_understood_or_answered_with_an_example(text: str) -> None:
     assert "mon-fri 9-17:30" in told or str(parse(normal)) == normal
 
 
+def test_what_is_too_long_in_its_normal_form_is_refused_at_once() -> None:
+    written = ",".join(f"{hour % 24}-{(hour + 1) % 24}" for hour in range(60))
+    assert len(written) < 500
+    with pytest.raises(ValueError, match="too long"):
+        parse(f"mon {written}")
+
+
 @given(HOURS, st.integers(0, 7 * 24 * 60), st.integers(1, 6))
 def test_a_week_later_it_is_the_same(written: Hours, minute: int, weeks: int) -> None:
     """In winter, when no zone here changes its clocks."""

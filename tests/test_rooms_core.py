@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,15 @@ def test_what_was_held_and_never_asked_for_is_burned_without_a_trace(tmp_path: P
         await desk.visitor_burns(session, now=NOON)
         assert [each.kind for each in desk.due(now=NOON)] == [DeliveryKind.NOTICE]
         assert await desk.store.release(session.visitor.id, desk.admin_id(DORA), minute=0) == 0
+
+    at_a_desk(tmp_path, story, admins=(DORA,), uses_rooms=False)
+
+
+def test_news_without_words_are_known_from_what_the_desk_says(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        await start(desk, "hello")
+        [news] = desk.due(now=NOON)
+        assert (news.admin, news.kind, news.body) == (DORA, DeliveryKind.NEWS, NEW_MESSAGE)
 
     at_a_desk(tmp_path, story, admins=(DORA,), uses_rooms=False)
 
@@ -511,6 +521,100 @@ def test_news_of_a_closing_go_to_the_staff_room(tmp_path: Path) -> None:
     at_a_desk(tmp_path, story)
 
 
+def test_no_id_of_an_archive_rests_in_a_file_and_a_burned_rooms_place_in_it_is_forgotten(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        session = await start(desk, "hello")
+        await desk.place_room(session.visitor.id, ROOM)
+        [due] = await hand_over(desk)
+        await desk.delivery_in_room(due.stanza_id, "1800000000123456")
+        await desk.move_position(ROOM.reveal(), "1800000000123457", now=NOON)
+        taken = Intake("key", ROOM.reveal(), "1800000000123458")
+        await desk.skip(taken, now=NOON)
+        assert desk.position(ROOM.reveal()) == ("1800000000123458", NOON)
+        for file in tmp_path.iterdir():
+            assert b"18000000001234" not in file.read_bytes(), file
+        await desk.delivery_read_in_room(session.visitor.id, "1800000000123456")
+        assert desk.progress(session) == [(1, Progress.READ)]
+        await desk.visitor_burns(session, now=NOON)
+        assert desk.position(ROOM.reveal()) is None
+
+    at_a_desk(tmp_path, story)
+
+
+def test_a_position_of_version_2_is_read_and_a_damaged_one_is_of_no_archive(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        for kept, read in ((b"archive-id-7", "archive-id-7"), (b"", ""), (b"\0\xff damaged", "damaged")):
+            await desk.store.move_position(desk._hashed("desk@chat.example"), kept, minute=1)
+            assert desk.position("desk@chat.example") == (read, 60.0)
+
+    at_a_desk(tmp_path, story)
+
+
+# ---- who is an admin no more -------------------------------------------------------------------------------------
+
+
+def test_who_is_no_more_says_does_and_hears_nothing(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        session = await start(desk)
+        alias = alias_of(desk, session)
+        await desk.admin_says(BERT, alias, "hi", intake=Intake("b1", handles=("b1",)), now=NOON, in_room=True)
+        await hand_over(desk)
+        await desk.change_admins([ADA], now=NOON)
+        for deed in (
+            desk.admin_says(BERT, alias, "ha", intake=intake(), now=NOON),
+            desk.admin_corrects(BERT, "b1", "ha", intake=intake(), now=NOON),
+            desk.admin_retracts(BERT, "b1", intake=intake(), now=NOON),
+        ):
+            with pytest.raises(AdminError, match="do not answer here any more"):
+                await deed
+        command = intake()
+        await desk.admin_commands(BERT, Command("burn", alias), intake=command, now=NOON)
+        with pytest.raises(Duplicate):
+            await desk.skip(command, now=NOON)
+        await desk.tell(BERT, "You do not answer here any more.", intake=intake(), now=NOON)
+        with desk.listen(session) as page:
+            desk.admin_types(BERT, alias)
+            assert await page.next(0) is None
+        assert [each.body for each in desk.history(session)] == ["is anyone there?", "hi"]
+        assert (desk.due(now=NOON), desk.store.backlog()) == ([], 0)
+
+    at_a_desk(tmp_path, story)
+
+
+def test_a_role_counts_as_it_is_now_and_not_as_the_line_remembers_it(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        session = await start(desk)
+        alias = alias_of(desk, session)
+        await desk.admin_says(BERT, alias, "hi", intake=Intake("b1", handles=("b1",)), now=NOON)
+        await desk.change_admins([ADA, replace(BERT, role=Role.READS)], now=NOON)
+        with pytest.raises(AdminError, match="not yours"):
+            await desk.admin_says(BERT, alias, "ha", intake=intake(), now=NOON)
+        with pytest.raises(AdminError, match="not yours"):
+            await desk.admin_retracts(BERT, "b1", intake=intake(), now=NOON)
+        with desk.listen(session) as page:
+            desk.admin_types(BERT, alias)
+            assert await page.next(0) is None
+        await desk.admin_commands(BERT, Command("close", alias), intake=intake(), now=NOON)
+        assert alias in desk.open_aliases()
+
+    at_a_desk(tmp_path, story)
+
+
+def test_nothing_is_asked_back_from_who_is_no_more(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        session = await start(desk)
+        gone = await start(desk, "burned before")
+        await hand_over(desk)
+        await desk.visitor_burns(gone, now=NOON)
+        await desk.change_admins([ADA], now=NOON)
+        await desk.visitor_burns(session, now=NOON)
+        asked = [each.admin for each in desk.due(now=NOON) if each.kind is DeliveryKind.RETRACT]
+        assert asked == [ADA, ADA]
+        assert desk.store.backlog() == len(desk.due(now=NOON))
+
+    at_a_desk(tmp_path, story, uses_rooms=False)
+
+
 # ---- after a restart with other admins ---------------------------------------------------------------------------
 
 
@@ -564,6 +668,49 @@ def test_what_is_due_to_a_room_stays_so_over_a_change_of_admins(tmp_path: Path) 
         async with desk_in(tmp_path, admins=(BERT,), uses_rooms=True) as desk:
             assert desk.due(now=NOON) == before
             assert places(before) == [(alias_of(desk, session), "hello")]
+
+    asyncio.run(story())
+
+
+def test_what_is_due_to_a_room_that_nobody_reads_any_more_goes_to_those_who_are_left(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        session, shop = await start(desk, "hello"), await start(desk, "from the shop", site="shop")
+        await desk.tell_room(session.visitor.id, "for the room only", now=NOON)
+        await desk.change_admins([CARL, DORA], now=NOON)
+        assert sorted(places(await hand_over(desk))) == sorted(
+            [(alias_of(desk, shop), "from the shop"), *[("Dora", NEW_MESSAGE)] * 2]
+        )
+        await start(desk, "more")
+        await desk.change_admins([CARL], now=NOON)  # Who reads none of these.
+        assert desk.due(now=NOON) == []
+        await desk.change_admins([ADA], now=NOON)
+        assert [body for _, body in places(desk.due(now=NOON))] == ["hello", "more"]
+
+    at_a_desk(tmp_path, story, admins=(ADA, CARL, DORA), sites={"": Site("", "", ""), "shop": Site("shop", "", "")})
+
+
+def test_who_wants_all_words_again_gets_those_that_were_held(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        await start(desk, "hello")
+        assert places(await hand_over(desk)) == [("Dora", NEW_MESSAGE)]
+        await desk.change_admins([replace(DORA, notify_only=False)], now=NOON)
+        assert places(desk.due(now=NOON)) == [("Dora", "hello")]
+        await desk.change_admins([DORA], now=NOON)
+        assert places(await hand_over(desk)) == [("Dora", NEW_MESSAGE)]
+        await desk.reassign(now=NOON)
+        assert desk.due(now=NOON) == []
+
+    at_a_desk(tmp_path, story, admins=(DORA,), uses_rooms=False)
+
+
+def test_what_was_asked_for_comes_over_a_restart(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with desk_in(tmp_path, admins=(DORA,)) as desk:
+            alias = alias_of(desk, await start(desk, "hello"))
+            await hand_over(desk)
+            await desk.admin_commands(DORA, Command("show", alias), intake=intake(), now=NOON)
+        async with desk_in(tmp_path, admins=(DORA,)) as desk:
+            assert places(desk.due(now=NOON)) == [("Dora", "hello")]
 
     asyncio.run(story())
 

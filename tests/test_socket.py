@@ -12,18 +12,26 @@ from typing import Any
 import pytest
 
 from tests.browser import CIRCUIT, ONION, Browser, Served, answers
-from tests.desks import ADA, hand_over, intake
+from tests.desks import ADA, BERT, hand_over, intake
 from tests.program import EMAIL, HOST, PASSWORD, SITES, Program, Socket, tell
 from tests.test_web_changes import answers_as, corrects, retracts
 from veilsupport.commands import Command
 from veilsupport.desk import Desk
 from veilsupport.errors import StoreError
 from veilsupport.limits import Act, By, Limits, Row
-from veilsupport.model import Private, Said
+from veilsupport.model import Private, Progress, Progressed, Role, Said, Typing
 from veilsupport.web import socket
 from veilsupport.web.frames import Close
 
 DESK = {"open": True, "staffed": True, "away": None, "answer_minutes": None, "conversation": "open"}
+
+
+async def nothing_more(desk: Desk, *phones: Socket) -> None:
+    """Whatever has happened before told these sockets nothing: the next that comes is a mark set behind it."""
+    desk.listeners.tell_all(Typing("mark"))
+    for phone in phones:
+        assert await phone.next() == {"type": "typing", "name": "mark"}
+
 
 # ---- signing in ----------------------------------------------------------------------------------------------
 
@@ -384,6 +392,82 @@ def test_who_is_there_is_told_as_it_changes(tmp_path: Path) -> None:
     tell(tmp_path, story)
 
 
+def test_whose_coming_and_going_makes_no_difference_to_a_visitor_sends_nothing(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        reader = replace(BERT, role=Role.READS)
+        elsewhere = replace(BERT, role=Role.NONE, roles=(("shop", Role.LEADS),))
+        desk.line_changed(True)
+        await program.starts()
+        await program.says("one")
+        async with program.signed() as phone:
+            await phone.next("ready")
+            for admins in ([ADA, reader], [ADA, elsewhere], [ADA, BERT]):
+                desk.admins = tuple(admins)
+                desk.admins_are_there(admins)
+                desk.admins_are_there([ADA])
+                await nothing_more(desk, phone)
+            desk.admins_are_there([ADA, BERT])
+            await desk.admin_is_away(ADA, "Back at nine.")
+            await nothing_more(desk, phone)
+            desk.admins_are_there([ADA])
+            assert (await phone.next())["away"] == "Back at nine."
+            desk.admins_are_there([])
+            await nothing_more(desk, phone)
+
+    tell(tmp_path, story)
+
+
+def test_how_long_answers_take_is_no_reason_to_tell_of_the_desk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        async with program.signed() as phone:
+            assert (await phone.next("ready"))["desk"]["answer_minutes"] is None
+            monkeypatch.setattr(desk, "answer_minutes", lambda **_: 7)
+            desk.admins_are_there([ADA])  # else the first phone that comes or goes would tell of the seven minutes
+            await nothing_more(desk, phone)
+            desk.line_changed(True)
+            assert await phone.next() == {"type": "desk", **DESK, "answer_minutes": 7, "conversation": None}
+
+    tell(tmp_path, story)
+
+
+def test_a_conversation_that_begins_leaves_nothing_for_the_next_phone_to_tell(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        desk.sites = {**SITES, "shop": replace(SITES["shop"], away="The shop is closed.")}
+        desk.admins_are_there([])
+        await program.starts()
+        async with program.signed() as own, program.signed(origin="https://shop.example") as other:
+            await own.next("ready")
+            await other.next("ready")
+            own.say(type="message", content="one")
+            await own.next("ack")
+            await other.next("message")
+            assert (await other.next())["away"] != "The shop is closed."  # it became one of the desk's own page
+            desk.admins_are_there([BERT])
+            await nothing_more(desk, own, other)
+
+    tell(tmp_path, story)
+
+
+def test_a_standing_that_is_the_same_is_not_told_again(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("one")
+        alias = desk.open_aliases()[0]
+        async with program.signed() as phone:
+            await phone.next("ready")
+            await desk.admin_commands(ADA, Command("reopen", alias), intake=intake(), now=0.0)
+            await nothing_more(desk, phone)
+            for _again in range(2):
+                await desk.admin_commands(ADA, Command("close", alias), intake=intake(), now=0.0)
+            assert (await phone.next())["conversation"] == "closed"
+            await nothing_more(desk, phone)
+
+    tell(tmp_path, story)
+
+
 def test_where_a_site_shows_neither_typing_nor_reading_nothing_of_it_is_told(tmp_path: Path) -> None:
     async def story(program: Program, desk: Desk, _: Served) -> None:
         desk.sites = {"": replace(SITES[""], typing=False, read_marks=False)}
@@ -395,14 +479,54 @@ def test_where_a_site_shows_neither_typing_nor_reading_nothing_of_it_is_told(tmp
         async with program.signed() as phone:
             await phone.next("ready")
             [ring] = await hand_over(desk)
-            await phone.next("state")
-            await desk.delivery_read(ring.stanza_id, ADA)
-            assert (await phone.next())["state"] == "on_device"
+            assert (await phone.next())["state"] == "handed_over"
+            async with program.signed() as laptop:
+                await laptop.next("ready")
+                await desk.delivery_arrived(ring.stanza_id, ADA)
+                await desk.delivery_read(ring.stanza_id, ADA)
+                await nothing_more(desk, phone, laptop)
             desk.admin_types(ADA, desk.open_aliases()[0])
             phone.say(type="typing")
             phone.say(type="read", seq=1)
             assert (await phone.next())["type"] == "read"  # one's own devices agree all the same
             assert heard == []
+
+    tell(tmp_path, story)
+
+
+def test_not_even_of_a_message_that_is_too_old_for_the_first_frame(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        desk.sites = {"": replace(SITES[""], read_marks=False)}
+        await program.starts()
+        await program.says("one")
+        [ring] = await hand_over(desk)
+        for number in range(50):
+            await answers(desk, str(number))
+        async with program.signed() as phone:
+            assert (await phone.next("ready"))["states"] == []
+            await desk.delivery_arrived(ring.stanza_id, ADA)
+            await desk.delivery_read(ring.stanza_id, ADA)
+            await nothing_more(desk, phone)
+
+    tell(tmp_path, story)
+
+
+def test_a_state_that_this_socket_was_told_is_not_told_again(tmp_path: Path) -> None:
+    async def story(program: Program, desk: Desk, _: Served) -> None:
+        await program.starts()
+        await program.says("one")
+        await hand_over(desk)
+        async with program.signed() as fresh, program.signed(after=0) as all_:
+            await fresh.next("ready")
+            assert (await all_.next("message"))["state"] == "handed_over"
+            [visitor] = desk.listeners._of
+            for progress in (Progress.HANDED_OVER, Progress.KEPT):
+                desk.listeners.tell(visitor, Progressed(1, progress))
+            await nothing_more(desk, fresh, all_)
+            for _again in range(2):
+                desk.listeners.tell(visitor, Progressed(1, Progress.READ))
+            assert (await fresh.next())["state"] == (await all_.next())["state"] == "read"
+            await nothing_more(desk, fresh, all_)
 
     tell(tmp_path, story)
 
@@ -422,6 +546,8 @@ def test_a_changed_message_is_told_whole(tmp_path: Path) -> None:
             assert await phone.next() == {**said, "type": "changed", "content": "at nine", "change": "corrected"}
             await retracts(desk, "a")
             assert await phone.next() == {**said, "type": "changed", "content": "", "change": "retracted"}
+            await retracts(desk, "a")
+            await nothing_more(desk, phone)
 
     tell(tmp_path, story)
 

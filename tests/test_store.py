@@ -149,14 +149,14 @@ def test_same_stanza_takes_effect_once_and_moves_the_cursor(tmp_path: Path) -> N
     async def go() -> None:
         store = opened(tmp_path)
         id = await added(store)
-        taken = Taken(b"key", b"archive", "archive-id-7")
+        taken = Taken(b"key", b"archive", b"archive-id-7")
         await store.add_message(id, message(b"answer", author=Author.ADMIN), minute=5, taken=taken)
         with pytest.raises(Duplicate):
             await store.add_message(id, message(b"answer", author=Author.ADMIN), minute=6, taken=taken)
         with pytest.raises(Duplicate):
             await store.queue((), minute=6, taken=taken)
         assert len(store.messages(id, before=None, limit=9)) == 2
-        assert store.position(b"archive") == ("archive-id-7", 5)
+        assert store.position(b"archive") == (b"archive-id-7", 5)
         store.close()
 
     asyncio.run(go())
@@ -440,6 +440,7 @@ NEW_IN_3: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     ),
     "message": lambda row: {"state": "said"},
     "delivery": lambda row: {"sent_n": row["sent_minute"] and row["n"], "archived_as": None},
+    "cursor": lambda row: {"position": str(row["position"]).encode()},
 }
 OLD_ROWS: list[tuple[str, dict[str, object]]] = [
     ("visitor", {"id": OLD, "public_key": b"p" * 32, "made_minute": 10}),

@@ -164,11 +164,22 @@ def test_what_nobody_is_there_for_takes_nobodys_turn(tmp_path: Path) -> None:
     at_a_store(tmp_path, story)
 
 
+def test_what_is_for_those_who_are_no_more_takes_nobodys_turn(tmp_path: Path) -> None:
+    async def story(store: Store) -> None:
+        gone = [delivery(f"gone-{number}", b"G" * 32, DeliveryKind.RETRACT) for number in range(9)]
+        await store.queue([*gone, delivery("Ada's", ADA, NOTICE), delivery("staff", ROOM, NOTICE)], minute=1)
+        await say(store, await added(store), "nobody's", to=NOBODY)
+        assert ids(store.due(minute=1, limit=3, to=[ADA, BERT])) == ["Ada's", "staff"]
+        assert ids(store.due(minute=1, limit=3, to=[])) == ["staff"]
+
+    at_a_store(tmp_path, story)
+
+
 def test_what_is_due_is_found_without_looking_at_what_was_delivered(tmp_path: Path) -> None:
     async def story(store: Store) -> None:
         asked: list[str] = []
         store._db.set_trace_callback(asked.append)
-        store.due(minute=1, limit=50, without=[b"x" * 16])
+        store.due(minute=1, limit=50, without=[b"x" * 16], to=[ADA, BERT])
         store._db.set_trace_callback(None)
         [sql] = asked
         plan = [step for *_, step in store._db.execute(f"EXPLAIN QUERY PLAN {sql}")]
@@ -202,16 +213,17 @@ def test_what_the_room_has_is_known_by_the_id_of_its_archive(tmp_path: Path) -> 
         await say(store, one, "s1", to=ROOM)
         await say(store, other, "s2", to=ROOM)
         await store.mark_sent(["s1", "s2"], minute=2)
-        moved = [await store.mark_archived("s1", "archive-1"), await store.mark_archived("s2", "archive-1")]
+        moved = [await store.mark_archived("s1", b"archive-1"), await store.mark_archived("s2", b"archive-1")]
         assert [(step.conversation, step.progress) for steps in moved for step in steps] == [
             (one, Progress.HANDED_OVER),
             (other, Progress.HANDED_OVER),
         ]
         assert store.backlog() == 0
-        assert store.stanza_archived_as(one, "archive-1") == "s1"
-        assert store.stanza_archived_as(other, "archive-1") == "s2"  # each room counts for itself
-        assert store.stanza_archived_as(one, "archive-2") is None
-        assert await store.mark_archived("s1", "archive-1") == []
+        assert store.stanza_archived_as(one, b"archive-1", "") == "s1"
+        assert store.stanza_archived_as(other, b"archive-1", "") == "s2"  # each room counts for itself
+        assert store.stanza_archived_as(one, b"archive-2", "") is None
+        assert store.stanza_archived_as(one, b"archive-2", "s1") == "s1"
+        assert await store.mark_archived("s1", b"archive-1") == []
         until_scrubbed(store)
         for file in tmp_path.iterdir():
             assert b"sealed s1" not in file.read_bytes(), file
@@ -270,6 +282,60 @@ def test_held_deliveries_wait_for_the_one_who_asks(tmp_path: Path) -> None:
             await store.release(one, BERT, minute=1, taken=taken)
         assert await store.release(one, ADA, minute=1) == 0
         assert ids(store.due(minute=1, limit=9)) == ["a1"]
+
+    at_a_store(tmp_path, story)
+
+
+@pytest.mark.parametrize("standing", [Standing.CLOSED, Standing.BLOCKED])
+def test_what_nobody_asked_for_goes_when_the_conversation_ends(tmp_path: Path, standing: Standing) -> None:
+    async def story(store: Store) -> None:
+        one, other = await added(store, 1, "heron-42"), await added(store, 2, "fox-7")
+        for id, mark in ((one, b"MARKone"), (other, b"other")):
+            held = NewDelivery(mark.decode(), ADA, DeliveryKind.MESSAGE, mark, held=True)
+            await store.add_message(id, message(deliveries=(held,)), minute=1)
+        await store.set_standing(one, standing, minute=2)
+        await store.set_standing(one, Standing.OPEN, minute=3)
+        assert await store.release(one, ADA, minute=3) == 0
+        assert len(store.messages(one, before=None, limit=9)) == 2
+        until_scrubbed(store)
+        for file in tmp_path.iterdir():
+            assert b"MARKone" not in file.read_bytes(), file
+        await store.set_standing(other, Standing.OPEN, minute=3)
+        assert await store.release(other, ADA, minute=3) == 1
+
+    at_a_store(tmp_path, story)
+
+
+def test_who_becomes_quiet_is_told_once_and_what_they_asked_for_still_comes(tmp_path: Path) -> None:
+    async def story(store: Store) -> None:
+        one, other = await added(store, 1, "heron-42"), await added(store, 2, "fox-7")
+        held = NewDelivery("asked", ADA, DeliveryKind.MESSAGE, b"sealed", held=True)
+        await store.add_message(one, message(deliveries=(held,)), minute=1)
+        await store.release(one, ADA, minute=1)
+        await say(store, one, "lost", "w1", "w2")
+        await say(store, other, "w3", to=ADA)
+        await say(store, other, "to Bert", to=BERT)
+        await store.queue([delivery("notice", ADA, NOTICE)], minute=1)
+        await store.mark_sent(["lost"], minute=1)
+        await store.requeue(["lost"])  # it may have arrived
+        told = iter(["news-1", "news-2", "more"])
+
+        async def hold() -> None:
+            await store.hold_for([ADA], [BERT], lambda admin: delivery(next(told), admin, DeliveryKind.NEWS), minute=2)
+
+        await hold()
+        await hold()
+        due = {each.stanza_id: each.conversation for each in store.due(minute=2, limit=99)}
+        assert due == {
+            "asked": one,
+            "lost": one,
+            "to Bert": other,
+            "notice": None,
+            "news-1": one,
+            "news-2": other,
+        }
+        await store.hold_for([], [ADA, BERT], lambda admin: delivery(next(told), admin), minute=3)
+        assert {each.stanza_id for each in store.due(minute=3, limit=99)} == {*due, "w1", "w2", "w3"}
 
     at_a_store(tmp_path, story)
 
@@ -350,11 +416,25 @@ def test_closing_ends_the_wait_and_the_next_message_begins_another(tmp_path: Pat
         assert waiting_since(store, id) == 1
         await store.set_standing(id, Standing.CLOSED, minute=2)
         assert waiting_since(store, id) is None
-        await store.set_standing(id, Standing.OPEN, minute=3)
-        assert waiting_since(store, id) is None
         await store.set_standing(id, Standing.CLOSED, minute=3)
         kept = await store.add_message(id, message(), minute=4)
         assert (kept.reopened, waiting_since(store, id)) == (True, 4)
+
+    at_a_store(tmp_path, story)
+
+
+def test_who_waited_when_it_was_closed_waits_again_when_it_is_opened(tmp_path: Path) -> None:
+    async def story(store: Store) -> None:
+        id = await added(store)
+        await store.add_message(id, answer(by=ADA), minute=2)
+        await store.set_standing(id, Standing.CLOSED, minute=3)
+        await store.set_standing(id, Standing.OPEN, minute=4)
+        assert waiting_since(store, id) is None
+        for minute in (5, 6):
+            await store.add_message(id, message(), minute=minute)
+        await store.set_standing(id, Standing.CLOSED, minute=7)
+        await store.set_standing(id, Standing.OPEN, minute=8)
+        assert waiting_since(store, id) == 5
 
     at_a_store(tmp_path, story)
 
@@ -422,7 +502,7 @@ def test_the_handles_of_message_and_correction_name_the_same(tmp_path: Path) -> 
 def test_a_correction_takes_effect_once_and_only_where_there_is_something(tmp_path: Path) -> None:
     async def story(store: Store) -> None:
         id = await added(store)
-        taken = Taken(b"key", b"archive", "7")
+        taken = Taken(b"key", b"archive", b"7")
         told = [delivery("n1", BERT, NOTICE)]
         await store.change_message(id, 1, b"new", MessageState.CORRECTED, minute=2, notices=told, taken=taken)
         with pytest.raises(Duplicate):
@@ -432,7 +512,7 @@ def test_a_correction_takes_effect_once_and_only_where_there_is_something(tmp_pa
                 await store.change_message(where, seq, b"x", MessageState.CORRECTED, minute=2, handles=[b"h"])
         assert store.handled(b"h") is None
         assert store.messages(id, before=None, limit=9)[0].sealed == b"new"
-        assert store.position(b"archive") == ("7", 2)
+        assert store.position(b"archive") == (b"7", 2)
         assert [(each.stanza_id, each.conversation) for each in store.due(minute=2, limit=9)] == [("n1", id)]
 
     at_a_store(tmp_path, story)
@@ -460,6 +540,33 @@ def test_burning_asks_chats_and_no_room_for_what_they_got(tmp_path: Path) -> Non
         assert asked == [("chat-1", BERT)]
         assert ids(store.due(minute=2, limit=9)) == ["r-chat-1", "d"]
         assert store.rooms() == []
+
+    at_a_store(tmp_path, story)
+
+
+def test_burning_forgets_how_far_the_rooms_archive_was_read(tmp_path: Path) -> None:
+    async def story(store: Store) -> None:
+        id = await added(store)
+        for archive in (b"room", b"other"):
+            await store.move_position(archive, b"7", minute=1)
+        await store.burn(id, minute=2, retract=lambda stanza_id, admin: None, archive=b"room")
+        assert (store.position(b"room"), store.position(b"other")) == (None, (b"7", 1))
+
+    at_a_store(tmp_path, story)
+
+
+def test_what_is_for_no_admin_is_not_asked_back(tmp_path: Path) -> None:
+    async def story(store: Store) -> None:
+        id = await added(store)
+        await say(store, id, "to Ada", to=ADA)
+        await say(store, id, "to Bert", to=BERT)
+        await leave(store, "to Ada", "to Bert")
+
+        def retract(stanza_id: str, admin: bytes) -> NewDelivery | None:
+            return delivery(f"r-{stanza_id}", admin, DeliveryKind.RETRACT) if admin == ADA else None
+
+        await store.burn(id, minute=3, retract=retract)
+        assert ids(store.due(minute=3, limit=9)) == ["r-to Ada"]
 
     at_a_store(tmp_path, story)
 
@@ -513,7 +620,8 @@ def test_what_is_due_to_a_room_is_placed_elsewhere_and_nothing_else(tmp_path: Pa
             ("staff-A", None),
             ("staff-B", None),
         ]
-        assert ids(store.to_rooms(None)) == []
+        assert not store.is_due_in_room(one)
+        assert not store.is_due_in_room(other)
 
     at_a_store(tmp_path, story)
 
@@ -534,6 +642,36 @@ def test_nothing_is_queued_for_a_conversation_that_is_gone(tmp_path: Path) -> No
         with pytest.raises(NotFound):
             await store.queue([delivery("n", ROOM, NOTICE)], minute=1, conversation=b"gone" * 4)
         assert store.due(minute=1, limit=9) == []
+
+    at_a_store(tmp_path, story)
+
+
+def test_what_is_set_is_told_and_its_asking_noted_in_one_piece(tmp_path: Path) -> None:
+    async def story(store: Store) -> None:
+        id = await added(store)
+        held = NewDelivery("held", ADA, DeliveryKind.MESSAGE, b"sealed", held=True)
+        await store.add_message(id, message(deliveries=(held,)), minute=1)
+        changes: dict[str, Callable[..., Awaitable[object]]] = {
+            "setting": lambda **told: store.set_setting("away", b"value", minute=2, **told),
+            "canned": lambda **told: store.set_canned("hours", b"words", minute=2, **told),
+            "release": lambda **told: store.release(id, ADA, minute=2, **told),
+        }
+        for name, change in changes.items():
+            taken = Taken(name.encode(), b"archive", name.encode())
+            with pytest.raises(NotFound):
+                await change(notices=[delivery(name, BERT, NOTICE)], taken=taken, place=b"gone" * 4)
+            await change(notices=[delivery(name, BERT, NOTICE)], taken=taken, place=id)
+            assert store.position(b"archive") == (name.encode(), 2)
+            with pytest.raises(Duplicate):
+                await change(notices=[delivery(f"{name} again", BERT, NOTICE)], taken=taken)
+            await change(notices=[delivery(f"{name} apart", BERT, NOTICE)])
+        assert (store.setting("away"), store.canned()) == (b"value", [("hours", b"words")])
+        due = {each.stanza_id: each.conversation for each in store.due(minute=2, limit=9)}
+        assert due == {
+            "held": id,
+            **dict.fromkeys(changes, id),
+            **{f"{name} apart": None for name in changes},
+        }
 
     at_a_store(tmp_path, story)
 

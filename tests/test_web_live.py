@@ -112,8 +112,25 @@ def test_the_line_and_the_standing_are_told(tmp_path: Path) -> None:
             await view.until(".lines .line{display:none}.lines .open{display:block}")
             await desk.admin_commands(ADA, Command("close", alias), intake=intake(), now=0.0)
             await view.until("was closed")
-            await desk.admin_commands(ADA, Command("block", alias), intake=intake(), now=0.0)
-            await view.until("ended by the desk")
+            for _again in range(2):
+                await desk.admin_commands(ADA, Command("block", alias), intake=intake(), now=0.0)
+            desk.line_changed(False)
+            await view.until(".lines .down{display:block}")
+            assert view.text.count("ended by the desk") == 1
+
+    tell(tmp_path, story)
+
+
+def test_a_view_that_begins_closed_says_so_once_and_then_what_it_becomes(tmp_path: Path) -> None:
+    async def story(browser: Browser, desk: Desk, _: Served) -> None:
+        await browser.start("one")
+        alias = desk.open_aliases()[0]
+        await desk.admin_commands(ADA, Command("close", alias), intake=intake(), now=0.0)
+        async with browser.stream() as view:
+            await desk.admin_commands(ADA, Command("close", alias), intake=intake(), now=0.0)
+            await desk.admin_commands(ADA, Command("reopen", alias), intake=intake(), now=0.0)
+            await view.until("is open again.</p>")
+            assert view.text.count("was closed") == 1
 
     tell(tmp_path, story)
 
@@ -137,6 +154,19 @@ def test_a_view_ends_after_its_time_to_begin_anew(tmp_path: Path, monkeypatch: p
     async def story(browser: Browser, _: Desk, __: Served) -> None:
         await browser.start("one")
         assert (await browser.stream().end()).rstrip().endswith("</html>")
+
+    tell(tmp_path, story)
+
+
+def test_a_view_ends_in_its_time_and_not_when_something_happens_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the end would tell of an event that writes nothing, such as a phone that comes or goes."""
+    monkeypatch.setattr(live, "LIFE_SECONDS", 0.05)
+
+    async def story(browser: Browser, _: Desk, __: Served) -> None:
+        await browser.start("one")
+        await browser.stream().end()
 
     tell(tmp_path, story)
 

@@ -24,7 +24,7 @@ class Readings:
     tor_trouble: str | None
     disk_free_bytes: int
     oldest_due_at: float | None  # since when the oldest delivery waits; None: none does
-    line_is_up: bool
+    line_up_since: float | None  # since when the admins' server can be reached; None: it cannot
     keeps_archive: bool | None  # whether the XMPP server keeps an archive of our chats; None: not known
 
 
@@ -38,23 +38,33 @@ class Trouble(StrEnum):
 
 
 class Alarms:
-    """What the admins have been told."""
+    """What is wrong, and what of it the admins have been told."""
 
     def __init__(self) -> None:
         self._standing: dict[Trouble, str] = {}
+        self._told: set[Trouble] = set()
 
     @property
     def standing(self) -> tuple[str, ...]:
         """What is wrong at the moment, in plain words."""
         return tuple(self._standing.values())
 
-    def news(self, readings: Readings, *, now: float) -> list[str]:
-        """What to tell: troubles that have begun, and those that are over."""
+    def look(self, readings: Readings, *, now: float) -> None:
         wrong = {each: words for each in Trouble if (words := self._wrong(each, readings, now))}
-        begun = [words for each, words in wrong.items() if each not in self._standing]
-        over = [each.value for each in self._standing if each not in wrong]
         self._standing = {each: self._standing.get(each, words) for each, words in wrong.items()}
+
+    def news(self) -> list[tuple[Trouble, str]]:
+        """What to tell: troubles that have begun, and those that are over; again and again, until `told`."""
+        begun = [(each, words) for each, words in self._standing.items() if each not in self._told]
+        over = [(each, each.value) for each in Trouble if each in self._told and each not in self._standing]
         return [*begun, *over]
+
+    def told(self, trouble: Trouble) -> None:
+        """The admins will read that it has begun, or is over: that is on disk."""
+        if trouble in self._standing:
+            self._told.add(trouble)
+        else:
+            self._told.discard(trouble)
 
     def _wrong(self, trouble: Trouble, readings: Readings, now: float) -> str | None:
         match trouble:
@@ -89,8 +99,11 @@ def _page(readings: Readings, now: float) -> str | None:
 
 
 def _backlog(readings: Readings, now: float) -> str | None:
-    """While the line is down nobody could be told; afterwards it takes a moment to catch up."""
-    if not readings.line_is_up or readings.oldest_due_at is None or now - readings.oldest_due_at < BACKLOG_SECONDS:
+    """While the line is down nothing could go out; afterwards it takes a while to catch up."""
+    if readings.line_up_since is None or readings.oldest_due_at is None:
         return None
-    minutes = int((now - readings.oldest_due_at) // 60)
+    waited = now - max(readings.oldest_due_at, readings.line_up_since)
+    if waited < BACKLOG_SECONDS:
+        return None
+    minutes = int(waited // 60)
     return f"Something has waited to be delivered for {minutes} minutes, although the server is there: !status"

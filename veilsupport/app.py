@@ -35,6 +35,7 @@ from veilsupport.xmpp import Bridge, ContactsBridge, LinkState
 from veilsupport.xmpp.account import is_loopback
 
 _LOOK_SECONDS: Final = 60.0
+_ASKING_SECONDS: Final = 5.0
 _XMPP_PORT: Final = 5222  # which XMPP apps dial by themselves
 
 
@@ -73,6 +74,7 @@ class Appliance:
             status=self._status_lines,
         )
         self._alarms = Alarms()
+        self._line_up_since: float | None = None
         self._page_lost_at: float | None = None if port else time.time()
         self._tor = None if port else TorDaemon(self._tor_settings(key), on_change=self._tor_changed)
         self._bridge = self._made_bridge()
@@ -144,20 +146,23 @@ class Appliance:
         while not self._stop.is_set():
             now = time.time()
             self._desk.attendance_tick(now)
+            self._alarms.look(self._readings(now), now=now)
             with contextlib.suppress(StoreError):  # A full disk is told as soon as there is room for the words.
-                for words in self._alarms.news(self._readings(), now=now):
+                for trouble, words in self._alarms.news():
                     await self._desk.announce(words, now=now)
+                    self._alarms.told(trouble)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._stop.wait()
 
-    def _readings(self) -> Readings:
+    def _readings(self, now: float) -> Readings:
+        self._line_up_since = (self._line_up_since or now) if self._desk.line_is_up else None
         return Readings(
             page_lost_at=self._page_lost_at,
             tor_trouble=self._tor.state.trouble if self._tor else None,
             disk_free_bytes=shutil.disk_usage(self._directory.path).free,
             oldest_due_at=self._desk.oldest_due_at(),
-            line_is_up=self._desk.line_is_up,
+            line_up_since=self._line_up_since,
             keeps_archive=self._bridge.state.keeps_archive if self._bridge else None,
         )
 
@@ -286,7 +291,8 @@ class Appliance:
 
     async def _reload(self, settings: Config) -> None:
         """Take what can be taken without a new start. SetupError: the private onion service's key cannot be kept."""
-        self._sites = self._desk.sites = people.sites_of(settings)
+        self._sites = people.sites_of(settings)
+        self._desk.change_sites(self._sites)
         self._desk.attendance_tick(time.time())
         await self._take_admins(settings)
         if self._tor:
@@ -295,18 +301,28 @@ class Appliance:
     async def _take_admins(self, settings: Config) -> None:
         """Whoever answers from now on; the line to them begins anew, so that nobody else is let near."""
         admins = people.admins_of(settings)
-        if admins != self._desk.admins:
+        if admins == self._desk.admins:
+            await self._desk.reassign(now=time.time())  # What an earlier reload met a full disk with.
+            return
+        try:
             await self._desk.change_admins(admins, now=time.time())
+        finally:
             self._bridge_anew.set()
 
     @contextlib.asynccontextmanager
     async def _status_socket(self) -> AsyncIterator[None]:
-        """Whoever may open the socket (0600) sends one line, and gets one JSON document."""
+        """Whoever may open the socket (0600) sends one line, and gets one JSON document.
+
+        What was asked is done to its end, however long the disk takes: half of it would be worse than nobody to tell.
+        """
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with contextlib.suppress(OSError, TimeoutError, ValueError):  # ValueError: a line without end
-                async with asyncio.timeout(5):
-                    writer.write(json.dumps(await self._told(await reader.readline())).encode())
+                async with asyncio.timeout(_ASKING_SECONDS):
+                    line = await reader.readline()
+                told = json.dumps(await self._told(line)).encode()
+                async with asyncio.timeout(_ASKING_SECONDS):
+                    writer.write(told)
                     await writer.drain()
             writer.close()
 

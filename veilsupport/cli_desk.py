@@ -1,7 +1,7 @@
 """The command line's `desk`: what the admins tell the desk by `!`, told by the operator to the running appliance.
 
 The language and its words are the desk's; here is only the way to it. Whatever would put words for a visitor into the
-shell's history is not part of it (commands.py, `from_shell`).
+shell's history is not part of it (commands.py, `fits_the_shell`).
 """
 
 from __future__ import annotations

@@ -7,20 +7,22 @@ In the chat with the desk, where every line must say for whom it is (`parse`):
     !note heron-42 wrote before a command about a conversation names it first
     @heron-42 we are coming     an answer, addressed; `[heron-42] we are coming` as well
     > [heron-42] are you there  a quotation of what we sent (its tag addresses the answer), then the answer or a command
+    > are you there             any other quotation, then a command; in front of an answer it is part of that
     we are coming               an answer to whomever the context says; the XMPP edge decides, or asks
 
 In a visitor's own room, where every line is for them (`parse_in_room`):
 
     we are coming               an answer, word for word, quotations too; `!!` as above
-    !note wrote before          a command about this conversation; it stays among the admins
+    !note wrote before          a command about this conversation, behind a quotation too; it stays among the admins
     @otter-7 yes                another's name or tag: refused
 
 In the staff room (`parse_in_staff_room`) the admins talk among themselves, and only a line with `!` is for the desk.
 
 What we send carries the tag `[heron-42]` in front, which is what a quotation brings back; in a visitor's own words
 whatever looks like a tag is defused, so that no visitor can address an answer. A line that names two
-conversations in any of these ways is refused: words for one visitor must not reach another. Pure: text in, values out;
-whether an alias exists is the desk's business.
+conversations in any of these ways is refused: words for one visitor must not reach another. What cannot be seen in
+front of a line is as if it were not there, and other scripts' `!` are `!`: a note must not reach the visitor because a
+keyboard put a mark before it. Pure: text in, values out; whether an alias exists is the desk's business.
 """
 
 from __future__ import annotations
@@ -36,8 +38,21 @@ from veilsupport.model import Role
 
 ALIAS = r"[a-z]{2,16}-[0-9]{1,4}"
 _ALIAS_ONLY = re.compile(ALIAS)
+# What shows nothing in front of a line: blanks, what the desk cleans away, what is no character, and what Unicode lists
+# as ignorable (DerivedCoreProperties.txt, Default_Ignorable_Code_Point), such as the marks of right-to-left keyboards.
+_UNSEEN = (
+    "\\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u2800\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\ufffe\uffff\U000e0000-\U000e0fff"
+)
+_LINE_ENDS = "\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
+_IN_FRONT = re.compile(f"[{_UNSEEN}]*")
+_QUOTATION = re.compile(f"(?:[{_UNSEEN}]*>[^{_LINE_ENDS}]*)*[{_UNSEEN}]*")  # and the blank lines around it
+_BARE = re.compile(f"[{_UNSEEN}>]*")
+_MARKS = ("!", "\uff01", "\ufe57", "\ufe15")  # as full-width, small and vertical keyboards write it
+
 _ADDRESSED = re.compile(rf"@({ALIAS})(?![\w-])[:,]?\s*", re.IGNORECASE)
 _TAG = re.compile(rf"\[({ALIAS})\]\s*")
+_NAMED = re.compile(rf"(?:@(?={ALIAS}(?![\w-]))|\[(?={ALIAS}\]))({ALIAS})[]:,]?", re.IGNORECASE)  # either of them
 _LOOKS_LIKE_TAG = re.compile(rf"\[(?={ALIAS}\])")
 _DEFUSED = "[\u2060"  # WORD JOINER: looks the same, and is no tag
 
@@ -55,8 +70,9 @@ class Verb:
     """One row of the table.
 
     `words`: what may follow, "" for nothing; what stands in brackets may be left out. `role` is what it takes on the
-    conversation's site, or on any site when it is about none. `from_shell`: it makes sense on the operator's command
-    line, where nobody is signed in as an admin and words stay in the shell's history.
+    conversation's site, or on any site when it is about none (what holds for all sites takes more). `from_shell`: it
+    makes sense on the operator's command line, where nobody is signed in as an admin and words stay in the shell's
+    history.
     """
 
     name: str
@@ -134,12 +150,19 @@ def verb(name: str) -> Verb:
 
 def says_away(text: str) -> bool:
     """Whether the line says that its author goes away; any other shows that they are there."""
-    return text.lstrip().casefold().startswith("!away")
+    _, words = _named_in_front(_seen(text), _NAMED)
+    return _is_command(words) and _first_word(words[1:])[0].lower() == "away"
 
 
 def takes_alias(name: str) -> bool:
     """Whether that command may be about one conversation."""
     return _VERBS[name].about is not About.NONE
+
+
+def fits_the_shell(command: Command) -> bool:
+    """Whether it may be given on the operator's command line: words for visitors stay out of the shell's history."""
+    adds_words = command.verb == "canned" and _first_word(command.words)[0].lower() == "add"
+    return _VERBS[command.verb].from_shell and not adds_words
 
 
 def has_shape_of_alias(word: str) -> bool:
@@ -151,18 +174,18 @@ def has_shape_of_alias(word: str) -> bool:
 
 def parse(text: str) -> Command | Answer:
     """What an admin wrote to the desk. AdminError: no such command, wrong words, a wrong address, or two of them."""
-    words, named = _without_quotation(text.strip())
+    words, named = _without_quotation(_seen(text))
+    in_front, line = _named_in_front(words, _NAMED)
     if match := _ADDRESSED.match(words) or _TAG.match(words):
-        named.append(match[1].lower())
-        words = words[match.end() :]
-    if match := _ADDRESSED.match(words):
-        named.append(match[1].lower())
-    named += _quoted(words)
-    if len(set(named)) > 1:
+        words = _seen(words[match.end() :])
+    quoted = _quoted(words)
+    if len({*named, *in_front, *quoted}) > 1:
         raise AdminError("That names two conversations, so it went to nobody. Write @heron-42 and your answer.")
-    alias = named[0] if named else None
-    if _is_command(words):
-        return _command(words, alias)
+    if match:
+        named.append(match[1].lower())
+    if _is_command(line):
+        return _command(line, next(iter([*named, *in_front, *quoted]), None))
+    alias = next(iter([*named, *quoted]), None)
     if words.startswith("@") and not alias:
         raise AdminError("That begins with @ but names no conversation, so it went to nobody. !list shows them.")
     return Answer(_literal(words), alias)
@@ -173,26 +196,58 @@ def parse_in_room(text: str, alias: str) -> Command | Answer:
 
     AdminError: as above, or any line of it begins with the name or tag of another conversation.
     """
-    words = text.strip()
-    if match := _own_name(alias).match(words):  # what a tap on the visitor's nick puts in front
-        words = words[match.end() :]
+    words, own = _seen(text), _own_name(alias)
+    if match := own.match(words):  # what a tap on the visitor's nick puts in front
+        words = _seen(words[match.end() :])
     if _named_in(words) - {alias}:
         raise AdminError("That names another conversation, so it went to nobody.")
-    return _command(words, alias) if _is_command(words) else Answer(_literal(words), alias)
+    _, line = _named_in_front(words, own)
+    return _command(line, alias) if _is_command(line) else Answer(_literal(words), alias)
 
 
 def parse_in_staff_room(text: str) -> Command | None:
     """What an admin wrote in the staff room; None: it is not for the desk. AdminError: as above."""
-    words = re.sub(r"\A(?:>[^\n]*\n)+\s*", "", text.strip())  # what a reply repeats
-    return _command(words, None) if _is_command(words) else None
+    line = _behind_quotation(_seen(text))
+    return _command(line, None) if _is_command(line) else None
+
+
+# ---- what stands in front ----------------------------------------------------------------------------------------
+
+
+def _seen(text: str) -> str:
+    """Without what nobody sees in front of it; line ends become line feeds."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _without_front(text, _IN_FRONT).rstrip()
+
+
+def _behind_quotation(text: str) -> str:
+    return _without_front(text, _QUOTATION)
+
+
+def _without_front(text: str, pattern: re.Pattern[str]) -> str:
+    match = pattern.match(text)
+    return text[match.end() :] if match else text
+
+
+def _named_in_front(text: str, name: re.Pattern[str]) -> tuple[list[str], str]:
+    """The names between and behind the quotations in front, and what follows all of these."""
+    names, rest = [], _behind_quotation(text)
+    while match := name.match(rest):
+        names.append(match[1].lower())
+        rest = _behind_quotation(rest[match.end() :])
+    return names, rest
 
 
 def _is_command(words: str) -> bool:
-    return words.startswith("!") and not words.startswith("!!")
+    return words.startswith(_MARKS) and not words[1:].startswith(_MARKS)
 
 
 def _literal(words: str) -> str:
-    return words.removeprefix("!") if words.startswith("!!") else words
+    """`!!`, behind a quotation too, is one exclamation mark."""
+    line = _behind_quotation(words)
+    if not (line.startswith(_MARKS) and line[1:].startswith(_MARKS)):
+        return words
+    return words.removesuffix(line) + line[1:]
 
 
 # ---- who is named ------------------------------------------------------------------------------------------------
@@ -201,26 +256,32 @@ def _literal(words: str) -> str:
 def _without_quotation(text: str) -> tuple[str, list[str]]:
     """Take off a leading quotation that carries our tag, and say whose; any other is the admin's own words."""
     lines = text.split("\n")
-    end = next((number for number, line in enumerate(lines) if not line.startswith(">")), len(lines))
+    end = next((number for number, line in enumerate(lines) if not _seen(line).startswith(">")), len(lines))
     named = _quoted("\n".join(lines[:end]))
-    return ("\n".join(lines[end:]).strip(), named) if named else (text, [])
+    return (_seen("\n".join(lines[end:])), named) if named else (text, [])
 
 
 def _quoted(text: str) -> list[str]:
     """The tags that quoted lines carry."""
-    lines = (line.lstrip("> ") for line in text.split("\n") if line.startswith(">"))
+    lines = (_bare(line) for line in text.split("\n") if _seen(line).startswith(">"))
     return [match[1] for line in lines if (match := _TAG.match(line))]
 
 
 def _named_in(text: str) -> set[str]:
     """By whose name or tag a line begins, quoted or not."""
-    lines = (line.lstrip("> ") for line in text.split("\n"))
+    lines = (_bare(line) for line in text.split("\n"))
     return {match[1].lower() for line in lines if (match := _ADDRESSED.match(line) or _TAG.match(line))}
+
+
+def _bare(line: str) -> str:
+    """Without the marks of quotation, and what cannot be seen between them."""
+    return _without_front(line, _BARE)
 
 
 def _own_name(alias: str) -> re.Pattern[str]:
     """`@heron-42`, `heron-42:` or `heron-42,` in front."""
-    return re.compile(rf"(?:@{re.escape(alias)}(?![\w-])[:,]?|{re.escape(alias)}[:,])\s*", re.IGNORECASE)
+    name = re.escape(alias)
+    return re.compile(rf"(?:@(?={name}(?![\w-]))|(?={name}[:,]))({name})[:,]?", re.IGNORECASE)
 
 
 # ---- commands ----------------------------------------------------------------------------------------------------
@@ -289,7 +350,8 @@ def help_text(room: bool = False) -> str:
 def shell_help() -> str:
     """The same for the operator's command line."""
     verbs = [verb for verb in VERBS if verb.from_shell]
-    return "\n".join(f"{verb.shape('heron-42').removeprefix('!')}: {verb.help}" for verb in verbs)
+    lines = [f"{verb.shape('heron-42').removeprefix('!')}: {verb.help}" for verb in verbs]
+    return "\n".join(lines).replace(" | add NAME TEXT", "")  # `fits_the_shell`
 
 
 _ROOM_HELP = (

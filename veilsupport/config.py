@@ -14,7 +14,8 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, get_args
 
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -136,7 +137,7 @@ class AdminSettings(_Section):
     role: RoleName = Field(
         default="leads",
         description="on every site that `roles` does not name: `reads`; `answers`, who also claims and closes; `leads`,"
-        " who also assigns, blocks, burns and sets what holds for all; or `none`",
+        " who also assigns, blocks and burns, and sets what holds for all sites if they lead all; or `none`",
     )
     roles: dict[str, RoleName] = Field(
         default={}, description='site\'s name → role there, such as `{ shop = "reads" }`; `""` is the desk\'s own page'
@@ -224,7 +225,7 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _distinct_admins(self) -> Config:
-        for values in ([each.jid for each in self.admin], [each.name for each in self.admin]):
+        for values in ([each.jid for each in self.admin], [each.name.casefold() for each in self.admin]):
             if len(set(values)) < len(values):
                 raise ValueError("Every admin needs a JID and a name of their own.")
         if len({each.name for each in self.site}) < len(self.site):
@@ -238,12 +239,16 @@ class Config(_Section):
 
 
 def _check_roles(admins: tuple[AdminSettings, ...], sites: tuple[SiteSettings, ...]) -> None:
-    """ValueError names the nearest when a site is not there."""
+    """ValueError: one names no site, but nearly one that those roles do not name.
+
+    Other names may stand there: a site that was removed leaves its conversations, and who may see them.
+    """
     known = {"", *(site.name for site in sites)}
-    for name in {name for each in admins for name in each.roles} - known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {near[0]}?" if near else "The known ones: veilsupport site list"
-        raise ValueError(f"An admin's roles name a site that is not there. {hint}")
+    for roles in (each.roles for each in admins):
+        for name in sorted(roles.keys() - known):
+            if near := difflib.get_close_matches(name, known - roles.keys(), n=1):
+                hint = f"Did you mean {near[0]}? If not, give that one a role there too."
+                raise ValueError(f"An admin's roles name a site that is not there. {hint}")
 
 
 def load(directory: Path) -> Config:
@@ -334,14 +339,16 @@ def _problem(error: Any) -> SetupError:
 
 
 def _known_keys(path: tuple[str | int, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {
-        "": Config,
-        "desk": DeskSettings,
-        "xmpp": XmppSettings,
-        "admin": AdminSettings,
-        "site": SiteSettings,
-        "tor": TorSettings,
-        "xmpp_onion": XmppOnionSettings,
-        "web": WebSettings,
-    }
-    return list(sections[str(path[0]) if path else ""].model_fields)
+    """Of the table at that path."""
+    table: type[BaseModel] = Config
+    for step in path:
+        if isinstance(step, str):  # the others count the tables of an array
+            table = _table_in(table.model_fields[step].annotation)
+    return list(table.model_fields)
+
+
+def _table_in(annotation: Any) -> type[BaseModel]:
+    """The one that a field holds: by itself, in a tuple, or perhaps."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(_table_in(each) for each in get_args(annotation) if each not in (Ellipsis, NoneType))

@@ -28,6 +28,10 @@ DATABASE: Final = "veilsupport.sqlite"
 KEY: Final = "appliance.key"
 ONION_KEY: Final = "hs_ed25519_secret_key"  # tor's name for it
 STATUS_SOCKET: Final = "status.sock"
+_NO_ANSWER: Final = SetupError(
+    "The running VeilSupport has not answered, so it is not known whether that was done.",
+    hint="Wait a moment, and look at it with: veilsupport status",
+)
 _SOCKET_PATH_MAX_BYTES: Final = 107  # sun_path of unix(7), less its closing zero
 
 
@@ -253,17 +257,25 @@ def change_settings(data: Path, change: Callable[[Config], Config]) -> Config:
     return after
 
 
-def ask(data: Path, line: str) -> dict[str, Any] | None:
-    """What the appliance that runs on that directory answers to "status" or "reload"; None when none runs."""
-    try:
-        with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(5)
+def ask(data: Path, line: str, *, seconds: float = 30.0) -> dict[str, Any] | None:
+    """What the appliance that runs on that directory answers to "status" or "reload"; None when none runs.
+
+    SetupError: it is there, but has not answered within `seconds`.
+    """
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(seconds)
+        try:
             link.connect(str(data / STATUS_SOCKET))
+        except TimeoutError:
+            raise _NO_ANSWER from None
+        except OSError:
+            return None
+        try:
             link.sendall(f"{line}\n".encode())
             told: dict[str, Any] = json.loads(b"".join(iter(lambda: link.recv(65_536), b"")))
             return told
-    except (OSError, ValueError):  # ValueError: it ended in the middle of its answer
-        return None
+        except (OSError, ValueError):  # ValueError: it ended in the middle of its answer
+            raise _NO_ANSWER from None
 
 
 def _overwrite(path: Path) -> None:

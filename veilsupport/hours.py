@@ -85,7 +85,10 @@ def parse(text: str) -> Hours:
     spans: list[Span] = []
     for part in parts:
         spans.append(_span(part, spans[-1].days if spans else tuple(range(7))))
-    return Hours(tuple(spans), zone)
+    found = Hours(tuple(spans), zone)
+    if len(str(found)) > _TEXT_MAX:  # it is the normal form that is kept, and read again
+        raise ValueError(f"This is too long. {_EXAMPLE}")
+    return found
 
 
 def _span(part: str, before: tuple[int, ...]) -> Span:

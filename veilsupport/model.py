@@ -191,6 +191,7 @@ class DeliveryKind(StrEnum):
     """What the XMPP edge shall make of a delivery."""
 
     MESSAGE = "message"  # a visitor's words
+    NEWS = "news"  # the same without its words: there is one
     NOTICE = "notice"  # the desk speaks to the admin: answers to commands, echoes, news
     RETRACT = "retract"  # ask the admin's client to remove an earlier stanza
     DESTROY = "destroy"  # a burned conversation's room, with its archive

@@ -5,6 +5,7 @@ The account's password is not among the settings: it rests in the database, seal
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -41,16 +42,22 @@ def sites_of(settings: Config) -> dict[str, Site]:
 
 def admins_of(settings: Config) -> tuple[Admin, ...]:
     """Those who answer, and what they may do where."""
-    return tuple(_admin(each) for each in settings.admin)
+    return tuple(_admin(each, {"", *(site.name for site in settings.site)}) for each in settings.admin)
 
 
-def _admin(settings: AdminSettings) -> Admin:
-    roles = tuple(sorted((site, Role[role.upper()]) for site, role in settings.roles.items()))
+def _admin(settings: AdminSettings, sites: Collection[str]) -> Admin:
+    """Of a site that is no more they have the lowest of their roles.
+
+    Its conversations stay, and must not come to those who were shut out of it.
+    """
+    default = Role[settings.role.upper()]
+    given = {site: Role[role.upper()] for site, role in settings.roles.items()}
+    everywhere = dict.fromkeys(sites, default) | given if given else {}
     return Admin(
         settings.name,
         Private(settings.jid),
-        role=Role[settings.role.upper()],
-        roles=roles,
+        role=min([default, *given.values()]),
+        roles=tuple(sorted(everywhere.items())),
         end_to_end=EndToEnd(settings.omemo),
         notify_only=settings.notify_only,
     )

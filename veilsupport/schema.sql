@@ -3,13 +3,17 @@
 -- What is NOT here, and why: no network address, no user agent, no circuit (nobody is identified by them); no e-mail address
 -- (only a keyed hash); no return code and no session token (only hashes, and keys wrapped under what they derive); no JID (a keyed
 -- hash); no word of a delivered message that this file and the appliance's key together could open (bodies are sealed to the
--- visitor's key, which only their code, password or token unwraps); no time finer than a minute (sequence numbers give the order).
+-- visitor's key, which only their code, password or token unwraps), but for those held for an admin who is told only that
+-- there is a message: until asked for, or until the conversation is closed, blocked or burned; no time finer than a minute
+-- (sequence numbers give the order).
 --
 -- What a reader of this file does learn: how many visitors, sessions and messages there are, and whether someone comes
 -- back by code or by e-mail; each conversation's alias, site and standing; in which minute each message was kept and each
 -- session begun, about how long a message is (in steps of 256 bytes), which of the two sides wrote it, whether it was corrected, how far
 -- it came, and to which of the admins (numbered by a hash) it went; who of them has claimed a conversation; the names of
--- canned answers; how many OMEMO sessions there are.
+-- canned answers; how many OMEMO sessions there are. From `inbox`: in which minutes stanzas of the admins took effect, and how
+-- many, those of burned conversations too. From `cursor`: how many archives (one for each room) are read, and in which
+-- minute the newest stanza of each was taken; a burned conversation's is gone with it.
 
 PRAGMA user_version = 3;
 
@@ -93,7 +97,7 @@ CREATE TABLE delivery (
     n            INTEGER PRIMARY KEY,  -- the order in which they became due
     stanza_id    TEXT NOT NULL UNIQUE,  -- random; the same over every attempt
     admin        BLOB NOT NULL,  -- keyed BLAKE2b of the bare JID; 32 times 01: a room; 32 times 00: nobody yet
-    kind         TEXT NOT NULL CHECK (kind IN ('message', 'notice', 'retract', 'destroy')),
+    kind         TEXT NOT NULL CHECK (kind IN ('message', 'news', 'notice', 'retract', 'destroy')),
     conversation BLOB REFERENCES conversation (id) ON DELETE CASCADE,  -- NULL: belongs to none
     seq          INTEGER,  -- the message it carries; NULL for all other kinds
     state        TEXT NOT NULL CHECK (state IN ('held', 'due', 'sent', 'acked', 'arrived', 'read')),  -- held: until asked for
@@ -103,7 +107,7 @@ CREATE TABLE delivery (
     refusals     INTEGER NOT NULL,
     sealed       BLOB,  -- XChaCha20-Poly1305 under the appliance's outbox key; NULL once acknowledged
     sent_n       INTEGER,  -- the order in which they left
-    archived_as  TEXT  -- the id that the room's archive gave it: by that name it is marked as read
+    archived_as  BLOB  -- keyed BLAKE2b of the id that the room's archive gave it: by that name it is marked as read
 ) STRICT;
 CREATE INDEX delivery_due ON delivery (n) WHERE state = 'due';
 CREATE INDEX delivery_sent ON delivery (n) WHERE state = 'sent';
@@ -119,10 +123,10 @@ CREATE TABLE inbox (
     minute INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- How far each archive (XEP-0313) has been read.
+-- How far each archive (XEP-0313) has been read. Its ids are sealed: some servers make them of the time to the microsecond.
 CREATE TABLE cursor (
     archive  BLOB PRIMARY KEY,  -- keyed BLAKE2b of its address
-    position TEXT NOT NULL,  -- the archive's own id of the last stanza taken; '' when it was empty
+    position BLOB NOT NULL,  -- the archive's own id of the last stanza taken, under the appliance's settings key
     minute   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

@@ -44,10 +44,7 @@ class Admins(DeskWide, Outbox):
         """
         asked = Asked(admin, command, self._where(place, staff), place, intake, now)
         try:
-            asked = self._checked(asked)
-            if command.verb in _IN_STEPS:
-                await self.skip(intake, now=now)
-                asked = replace(asked, intake=None)
+            asked = self._checked(replace(asked, admin=self._present(admin)))
             await self._settle(asked, await _WORKS[command.verb](self, asked))
         except AdminError as error:
             await self._refuse(asked, error.message)
@@ -56,7 +53,7 @@ class Admins(DeskWide, Outbox):
         """The same language from the command line, with or without `!`: whether it was done, and what to say."""
         try:
             command = commands.parse("!" + line.strip().removeprefix("!"))
-            if not isinstance(command, Command) or not commands.verb(command.verb).from_shell:
+            if not isinstance(command, Command) or not commands.fits_the_shell(command):
                 raise AdminError("That makes sense only in a chat, so nothing was done.")
             asked = self._checked(Asked(OPERATOR, command, Where.SHELL, None, None, now))
             effect = await _WORKS[command.verb](self, asked)
@@ -128,9 +125,6 @@ class Admins(DeskWide, Outbox):
         except AdminError:  # the room in which it was written is gone
             await self.tell(asked.admin, words, intake=asked.intake, now=asked.now)
 
-
-# What is done in several steps is noted as seen before the first: a repetition must not do it again.
-_IN_STEPS: Final = frozenset({"show", "away", "hours", "trust"})
 
 _WORKS: Final[Mapping[str, Callable[[Admins, Asked], Awaitable[Effect]]]] = {
     "help": Admins._help,

@@ -50,6 +50,7 @@ class Answers(Core):
         `echo`, if any, goes back. Duplicate: this intake took effect before. AdminError: no such alias, empty or too
         long text, or not theirs to answer.
         """
+        admin = self._present(admin)
         conversation, public_key = self._called(alias, admin, Role.ANSWERS)
         body = accepted(body)
         told = [] if in_room else self._to_others(admin, conversation, f"{admin.name}: {body}")
@@ -70,10 +71,10 @@ class Answers(Core):
         await self._change(admin, handle, "", MessageState.RETRACTED, intake, now, in_room)
 
     def admin_types(self, admin: Admin, alias: str) -> None:
-        """An admin is writing to that conversation at this moment; unknown aliases are ignored."""
-        found = self.store.conversation_called(alias)
-        if found and self.site(found[0].site).typing and admin.role_at(found[0].site) >= Role.ANSWERS:
-            self.listeners.tell(found[0].id, Typing(admin.name))
+        """An admin is writing to that conversation at this moment; unknown aliases, and admins, are ignored."""
+        found, present = self.store.conversation_called(alias), self._admin_of.get(self.admin_id(admin))
+        if found and present and self.site(found[0].site).typing and present.role_at(found[0].site) >= Role.ANSWERS:
+            self.listeners.tell(found[0].id, Typing(present.name))
 
     async def tell(
         self, admin: Admin, text: str, *, intake: Intake | None = None, now: float, place: bytes | None = None
@@ -145,6 +146,7 @@ class Answers(Core):
     async def _change(
         self, admin: Admin, handle: str, body: str, state: MessageState, intake: Intake, now: float, in_room: bool
     ) -> None:
+        admin = self._present(admin)
         found = self.store.handled(self._hashed(handle))
         if found is None or admin.role_at(found.conversation.site) is Role.NONE:
             raise AdminError("It is not known here what you changed, so the visitor still sees it as it was.")

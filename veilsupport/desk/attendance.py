@@ -7,7 +7,8 @@ hours that an admin has set, rest sealed in the store, so that a restart tells v
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from veilsupport import crypto, hours
@@ -15,6 +16,7 @@ from veilsupport.desk.core import Core
 from veilsupport.errors import SealError
 from veilsupport.hours import Hours
 from veilsupport.model import Admin, Attendance, AttendanceChanged, Role
+from veilsupport.store import NewDelivery, Taken
 
 AWAY: Final = (
     "Nobody is here at this moment. What you write is kept, and you get an answer here as soon as we are back."
@@ -22,6 +24,22 @@ AWAY: Final = (
 _NO_HOURS: Final = "off"
 _AWAY_SETTING: Final = "away"
 _HOURS_SETTING: Final = "hours"
+
+
+@dataclass(frozen=True, slots=True)
+class With:
+    """What is stored in one transaction with a change: who is told of it, and the stanza that asked for it.
+
+    `place`: the conversation to which `told` belong.
+    """
+
+    minute: int = 0
+    told: Sequence[NewDelivery] = ()
+    taken: Taken | None = None
+    place: bytes | None = None
+
+
+ALONE: Final = With()
 
 
 class Attendances(Core):
@@ -41,10 +59,10 @@ class Attendances(Core):
             self._there = seen
             self.listeners.tell_all(AttendanceChanged())
 
-    async def admin_is_away(self, admin: Admin, words: str) -> None:
+    async def admin_is_away(self, admin: Admin, words: str, together: With = ALONE) -> None:
         """Until `admin_is_back`; `words` is what visitors read while nobody else is there, "" for the usual."""
         others = {each: told for each, told in self._away().items() if each != self.admin_id(admin)}
-        await self._keep_away(others | {self.admin_id(admin): words})
+        await self._keep_away(others | {self.admin_id(admin): words}, together)
 
     async def admin_is_back(self, admin: Admin) -> None:
         """They wrote something, whatever it was and wherever, but `!away`."""
@@ -85,9 +103,9 @@ class Attendances(Core):
             self._override = (_hours_or_none(self._setting(_HOURS_SETTING)),)
         return self._override[0]
 
-    async def set_hours(self, override: Hours | None, *, now: float) -> None:
+    async def set_hours(self, override: Hours | None, *, now: float, together: With = ALONE) -> None:
         """For the whole desk, over what the settings say; None takes that away."""
-        await self._keep(_HOURS_SETTING, _NO_HOURS if override is None else str(override))
+        await self._keep(_HOURS_SETTING, _NO_HOURS if override is None else str(override), together)
         self._override = (override,)
         self.attendance_tick(now)
 
@@ -105,8 +123,8 @@ class Attendances(Core):
             self._absent = {bytes.fromhex(admin): words for admin, words in found.items()}
         return self._absent
 
-    async def _keep_away(self, absent: Mapping[bytes, str]) -> None:
-        await self._keep(_AWAY_SETTING, json.dumps({admin.hex(): words for admin, words in absent.items()}))
+    async def _keep_away(self, absent: Mapping[bytes, str], together: With = ALONE) -> None:
+        await self._keep(_AWAY_SETTING, json.dumps({admin.hex(): words for admin, words in absent.items()}), together)
         self._absent = absent
         self.listeners.tell_all(AttendanceChanged())
 
@@ -118,8 +136,10 @@ class Attendances(Core):
         except SealError:
             return ""
 
-    async def _keep(self, name: str, text: str) -> None:
-        await self.store.set_setting(name, crypto.wrap_text(self.key.settings, text, name.encode()))
+    async def _keep(self, name: str, text: str, together: With = ALONE) -> None:
+        sealed, minute = crypto.wrap_text(self.key.settings, text, name.encode()), together.minute
+        told, taken, place = together.told, together.taken, together.place
+        await self.store.set_setting(name, sealed, minute=minute, notices=told, taken=taken, place=place)
 
 
 def _hours_or_none(text: str) -> Hours | None:

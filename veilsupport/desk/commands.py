@@ -5,8 +5,8 @@ Here are the commands about one conversation and those that only tell; deskwide.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
@@ -16,10 +16,15 @@ from veilsupport.commands import Command
 from veilsupport.desk.answers import NOT_YOURS, Answers, accepted
 from veilsupport.desk.core import minute_of
 from veilsupport.desk.overview import Overview
-from veilsupport.errors import AdminError
+from veilsupport.errors import AdminError, NotFound
 from veilsupport.model import Admin, Conversation, DeliveryKind, Intake, Role, Standing, StandingChanged
 from veilsupport.store import ROOM, NewDelivery, Taken
 
+LEFT_OUT: Final = "Only of sites that everyone here may read; ask in the chat with the desk for all of yours."
+_EVERY_SITE: Final = (
+    "That is not yours to do: it counts on more sites than those on which your role is leads. Nothing was changed."
+)
+_NOTHING_HELD: Final = "Nothing is held back from you."
 _DONE: Final = {Standing.CLOSED: "closed", Standing.OPEN: "reopened", Standing.BLOCKED: "blocked"}
 
 
@@ -94,13 +99,29 @@ class Commands(Answers, Overview):
         return Effect(commands.help_text(room=asked.place is not None))
 
     async def _list(self, asked: Asked) -> Effect:
-        return Effect(self.listing(asked.admin, now=asked.now))
+        listing = self.listing(*self._readers(asked), now=asked.now)
+        return Effect(f"{listing}{self._what_is_left_out(asked)}")
 
     async def _who(self, asked: Asked) -> Effect:
-        return Effect(self.who())
+        return Effect(f"{self.who(*self._readers(asked))}{self._what_is_left_out(asked)}")
 
     async def _status(self, asked: Asked) -> Effect:
-        return Effect(self.standing())
+        return Effect(f"{self.standing(*self._readers(asked))}{self._what_is_left_out(asked)}")
+
+    def _readers(self, asked: Asked) -> list[Admin]:
+        """Whoever reads the answer where it goes."""
+        if asked.where is Where.STAFF_ROOM:
+            return [asked.admin, *self.admins]
+        room = self.store.conversation(asked.place) if asked.where is Where.ROOM and asked.place else None
+        return [asked.admin, *(self.admins_of(room.site) if room else ())]
+
+    def _what_is_left_out(self, asked: Asked) -> str:
+        """By the roles, not by what there is: it tells nobody of a conversation."""
+        readers = self._readers(asked)
+        theirs = [site for site in self.sites if asked.admin.role_at(site) >= Role.READS]
+        if all(each.role_at(site) >= Role.READS for each in readers for site in theirs):
+            return ""
+        return f"\n{LEFT_OUT}"
 
     # ---- whose it is -----------------------------------------------------------------------------------------
 
@@ -207,13 +228,34 @@ class Commands(Answers, Overview):
         return Effect(answer, notices=notices, store=keep)
 
     async def _show(self, asked: Asked) -> Effect:
-        """Without a name, of every open conversation."""
+        """Without a name, of every conversation of theirs, whatever its standing.
+
+        The stanza is noted as seen together with the first of them: a repetition must bring nothing that came later.
+        """
         me, minute = self.admin_id(asked.admin), minute_of(asked.now)
-        those = [asked.one] if asked.conversation else self._open_ones(asked.admin)
-        released = await asyncio.gather(*(self.store.release(each.id, me, minute=minute) for each in those))
-        if not any(released):
-            return Effect("Nothing is held back from you.")
-        return Effect("" if asked.where is Where.CHAT else "It comes into your chat with the desk.")
+        those = [asked.one.id] if asked.conversation else self._maybe_held(asked.admin)
+        if not those:
+            return Effect(_NOTHING_HELD)
+        taken = [self._seen(asked), *[None] * (len(those) - 1)]
+        released = 0
+        for each, seen in zip(those, taken, strict=True):
+            released += await self.store.release(each, me, minute=minute, taken=seen)
+        self.wake.set()
+
+        async def answer(told: Sequence[NewDelivery]) -> None:
+            home = asked.conversation.id if asked.conversation else asked.place
+            with contextlib.suppress(NotFound):  # burned at this very moment, and what was held with it
+                await self.store.queue(told, minute=minute, conversation=home)
+
+        here = "" if asked.where is Where.CHAT else "It comes into your chat with the desk."
+        return Effect(here if released else _NOTHING_HELD, store=answer)
+
+    def _maybe_held(self, admin: Admin) -> list[bytes]:
+        """Conversations of whose messages one at least has not come to that admin."""
+        me = self.admin_id(admin)
+        missing = [each for each, _ in self.store.strays(lambda delivery: delivery.admin != me)]
+        theirs = [each.conversation for each in missing if admin.role_at(each.site) >= Role.READS]
+        return list(dict.fromkeys(each for each in theirs if each is not None))
 
     # ---- within ----------------------------------------------------------------------------------------------
 
@@ -234,3 +276,8 @@ class Commands(Answers, Overview):
         """On some site at least. AdminError: nowhere."""
         if max(admin.role_at(site) for site in self.sites) < role:
             raise AdminError(NOT_YOURS)
+
+    def _must_lead(self, admin: Admin, sites: Iterable[str]) -> None:
+        """AdminError: not on each of them."""
+        if any(admin.role_at(site) < Role.LEADS for site in sites):
+            raise AdminError(_EVERY_SITE)

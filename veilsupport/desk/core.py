@@ -13,7 +13,7 @@ from typing import Final
 from veilsupport import crypto
 from veilsupport.crypto import ApplianceKey, Passwords
 from veilsupport.desk.listener import Listeners
-from veilsupport.errors import SealError, VisitorError
+from veilsupport.errors import AdminError, SealError, VisitorError
 from veilsupport.model import (
     BODY_MAX_CHARACTERS,
     Admin,
@@ -125,6 +125,12 @@ class Core:
         """That site; one that is no more has the manners of the desk's own page."""
         return self.sites.get(name, self.sites[""])
 
+    def change_sites(self, sites: Mapping[str, Site]) -> None:
+        """Other manners from now on; open pages ask anew what visitors are told while nobody is there."""
+        if sites != self.sites:
+            self.sites = sites
+            self.listeners.tell_all(AttendanceChanged())
+
     def admins_of(self, site: str, role: Role = Role.READS) -> list[Admin]:
         """Who may do that much there."""
         return [admin for admin in self.admins if admin.role_at(site) >= role]
@@ -150,8 +156,17 @@ class Core:
         """How the store names an admin: a keyed hash, because a JID names a person."""
         return crypto.derive(self.key.pepper, "veil-admin", admin.address.reveal().casefold().encode())
 
+    def _present(self, admin: Admin) -> Admin:
+        """The same one with today's roles. AdminError: the line to them is still there, but they are no more."""
+        found = self._admin_of.get(self.admin_id(admin))
+        if found is None:
+            raise AdminError("You do not answer here any more.")
+        return found
+
     def _deliveries(self, kind: DeliveryKind, admins: Iterable[Admin], text: str) -> list[NewDelivery]:
-        return [self._delivery(kind, self.admin_id(admin), text) for admin in admins]
+        """One for each; none for those who do not answer here any more."""
+        ids = [self.admin_id(admin) for admin in admins]
+        return [self._delivery(kind, each, text) for each in ids if each in self._admin_of]
 
     def _delivery(self, kind: DeliveryKind, admin: bytes, text: str) -> NewDelivery:
         stanza_id = secrets.token_hex(16)
@@ -191,7 +206,7 @@ class Core:
             return [self._delivery(DeliveryKind.MESSAGE, NOBODY, text)]
         quiet = [admin for admin in readers if admin.notify_only]
         held = [replace(each, held=True) for each in self._deliveries(DeliveryKind.MESSAGE, quiet, text)]
-        told = self._deliveries(DeliveryKind.NOTICE, quiet, NEW_MESSAGE)
+        told = self._deliveries(DeliveryKind.NEWS, quiet, NEW_MESSAGE)
         return [*self._to_place(conversation, site, DeliveryKind.MESSAGE, text), *held, *told]
 
     def _room(self, conversation: Conversation, sealed: bytes) -> Room | None:
@@ -209,23 +224,38 @@ class Core:
         conversation = self.store.conversation(visitor)
         alias = conversation.alias if conversation else ""
 
-        def retract(stanza_id: str, admin: bytes) -> NewDelivery:
+        def retract(stanza_id: str, admin: bytes) -> NewDelivery | None:
+            if admin not in self._admin_of:
+                return None  # They are not written to any more.
             return self._delivery(DeliveryKind.RETRACT, admin, f"{stanza_id} {alias}")
 
         room = self.room_of(visitor)
         gone = [self._delivery(DeliveryKind.DESTROY, ROOM, room.address.reveal())] if room else []
-        await self.store.burn(visitor, minute=minute_of(now), retract=retract, notices=[*gone, *notices], taken=taken)
+        await self.store.burn(
+            visitor,
+            minute=minute_of(now),
+            retract=retract,
+            archive=self._hashed(room.address.reveal()) if room else None,
+            notices=[*gone, *notices],
+            taken=taken,
+        )
         self._directly.discard(visitor)
         self.listeners.tell(visitor, Ended(burned=True))
         self.on_changed(visitor)
         self.wake.set()
 
     def _taken(self, intake: Intake) -> Taken:
-        archive = self._hashed(intake.archive) if intake.archive is not None else None
-        return Taken(self._hashed(intake.key), archive, intake.position)
+        key = self._hashed(intake.key)
+        if intake.archive is None or intake.position is None:
+            return Taken(key, None, None)
+        archive = self._hashed(intake.archive)
+        return Taken(key, archive, self._sealed_position(archive, intake.position))
 
     def _handles(self, intake: Intake) -> list[bytes]:
         return [self._hashed(handle) for handle in intake.handles]
+
+    def _sealed_position(self, archive: bytes, position: str) -> bytes:
+        return crypto.wrap_text(self.key.settings, position, b"position" + archive)
 
     def _hashed(self, text: str) -> bytes:
         return crypto.derive(self.key.pepper, "veil-intake", text.encode())

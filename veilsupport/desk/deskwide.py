@@ -8,9 +8,11 @@ from typing import Final
 
 from veilsupport import commands, crypto, hours
 from veilsupport.desk.answers import accepted
+from veilsupport.desk.attendance import With
 from veilsupport.desk.commands import Asked, Commands, Effect
 from veilsupport.desk.core import clean, minute_of
 from veilsupport.errors import AdminError, SealError
+from veilsupport.hours import Hours
 from veilsupport.model import Role
 from veilsupport.store import NewDelivery
 
@@ -40,32 +42,35 @@ class DeskWide(Commands):
         words = clean(asked.command.words)
         if len(words) > AWAY_MAX_CHARACTERS:
             raise AdminError(f"That is more than {AWAY_MAX_CHARACTERS} characters, so nothing was changed.")
-        await self.admin_is_away(asked.admin, words)
+
+        async def keep(told: Sequence[NewDelivery]) -> None:
+            await self.admin_is_away(asked.admin, words, self._with(asked, told))
+
         read = f" While nobody else is there, visitors read: {words}" if words else ""
-        return Effect(f"You are away until you write again.{read}", f"{asked.admin.name} is away.")
+        return Effect(f"You are away until you write again.{read}", f"{asked.admin.name} is away.", store=keep)
+
+    def _with(self, asked: Asked, told: Sequence[NewDelivery]) -> With:
+        return With(minute_of(asked.now), told, self._seen(asked), asked.place)
 
     # ---- hours -----------------------------------------------------------------------------------------------
 
     async def _hours(self, asked: Asked) -> Effect:
         words = asked.command.words
         if not words:
-            return Effect(self._hours_in_words())
-        self._must_be(asked.admin, Role.LEADS)
-        if words.lower() == "off":
-            await self.set_hours(None, now=asked.now)
-            return Effect(self._hours_in_words(), f"{asked.admin.name} has taken back the hours that were set here.")
-        try:
-            wanted = hours.parse(words)
-        except ValueError as error:
-            raise AdminError(f"Nothing was changed. {error}") from None
-        await self.set_hours(wanted, now=asked.now)
-        return Effect(self._hours_in_words(), f"{asked.admin.name} has set the hours: {wanted}")
+            return Effect(self._hours_in_words(self.hours_override()))
+        self._must_lead(asked.admin, self.sites)
+        wanted = None if words.lower() == "off" else _hours(words)
 
-    def _hours_in_words(self) -> str:
-        override = self.hours_override()
+        async def keep(told: Sequence[NewDelivery]) -> None:
+            await self.set_hours(wanted, now=asked.now, together=self._with(asked, told))
+
+        done = "taken back the hours that were set here." if wanted is None else f"set the hours: {wanted}"
+        return Effect(self._hours_in_words(wanted), f"{asked.admin.name} has {done}", store=keep)
+
+    def _hours_in_words(self, override: Hours | None) -> str:
         if override is not None:
             return f"Hours of every site: {override}\n!hours off goes back to what the settings say."
-        lines = [f"{site or 'Hours by the settings'}: {self.hours_of(site)}" for site in self.sites]
+        lines = [f"{name or 'Hours by the settings'}: {hours.parse(site.hours)}" for name, site in self.sites.items()]
         return "\n".join(lines)
 
     # ---- canned answers --------------------------------------------------------------------------------------
@@ -89,7 +94,7 @@ class DeskWide(Commands):
         return "\n".join(lines) or "There are no canned answers. !canned add NAME TEXT keeps one."
 
     def _add_canned(self, asked: Asked, rest: str) -> Effect:
-        self._must_be(asked.admin, Role.LEADS)
+        self._must_lead(asked.admin, self.sites)
         name, text = [*rest.split(None, 1), "", ""][:2]
         name = name.lower()
         if not text or not _CANNED_NAME.fullmatch(name) or name in _ACTIONS or commands.has_shape_of_alias(name):
@@ -102,14 +107,14 @@ class DeskWide(Commands):
         return self._changed_canned(asked, name, sealed, f"{name} is kept.{before}", "kept")
 
     def _remove_canned(self, asked: Asked, name: str) -> Effect:
-        self._must_be(asked.admin, Role.LEADS)
+        self._must_lead(asked.admin, self.sites)
         found, _ = self._canned_called(name)
         return self._changed_canned(asked, found, None, f"{found} is removed.", "removed")
 
     def _changed_canned(self, asked: Asked, name: str, sealed: bytes | None, answer: str, done: str) -> Effect:
         async def keep(told: Sequence[NewDelivery]) -> None:
-            await self.store.set_canned(name, sealed, minute=minute_of(asked.now), taken=self._seen(asked))
-            await self.store.queue(told, minute=minute_of(asked.now), conversation=asked.place)
+            minute, seen = minute_of(asked.now), self._seen(asked)
+            await self.store.set_canned(name, sealed, minute=minute, notices=told, taken=seen, place=asked.place)
 
         return Effect(answer, f"{asked.admin.name} has {done} the canned answer {name}.", store=keep)
 
@@ -149,7 +154,18 @@ class DeskWide(Commands):
         name, _, code = asked.command.words.rpartition(" ")
         if not name:
             raise AdminError("Something is missing there, so nothing was done. Write: !trust NAME CODE")
-        return Effect(await self.trust_device(self._admin_called(name.strip()).name, code))
+        whose = self._admin_called(name.strip())
+        sites = {*self.sites, *(site for site, _ in whose.roles)}
+        self._must_lead(asked.admin, [site for site in sites if whose.role_at(site) > Role.NONE])
+        return Effect(await self.trust_device(whose.name, code))
+
+
+def _hours(words: str) -> Hours:
+    """AdminError: what is wrong with them."""
+    try:
+        return hours.parse(words)
+    except ValueError as error:
+        raise AdminError(f"Nothing was changed. {error}") from None
 
 
 def _beginning(text: str) -> str:

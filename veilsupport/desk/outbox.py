@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from veilsupport import crypto
-from veilsupport.desk.core import Core, minute_of
+from veilsupport.desk.core import NEW_MESSAGE, Core, minute_of
 from veilsupport.errors import SealError
 from veilsupport.model import Admin, Conversation, Delivery, DeliveryKind, Intake, Private, Role, Standing
 from veilsupport.store import NOBODY, ROOM, NewDelivery, StoredDelivery
@@ -36,8 +36,8 @@ class Outbox(Core):
 
     def due(self, *, now: float, limit: int = 50, without: Collection[bytes] = ()) -> list[Delivery]:
         """What is to be sent, the oldest of every conversation first. `without`: whose room takes nothing yet."""
-        found = self.store.due(minute=minute_of(now), limit=limit, without=without)
-        return [self._opened(stored) for stored in found if stored.admin == ROOM or stored.admin in self._admin_of]
+        found = self.store.due(minute=minute_of(now), limit=limit, without=without, to=self._admin_of)
+        return [self._opened(stored) for stored in found]
 
     async def delivery_sent(self, stanza_ids: Collection[str], *, now: float) -> set[str]:
         """About to be given to the link. Only those returned may be: the others were burned in the meantime."""
@@ -49,11 +49,14 @@ class Outbox(Core):
 
     async def delivery_in_room(self, stanza_id: str, archived_as: str) -> None:
         """The room has passed it on, and keeps it under that id: as acknowledged."""
-        self._tell_moved(await self.store.mark_archived(stanza_id, archived_as))
+        self._tell_moved(await self.store.mark_archived(stanza_id, self._archived(archived_as)))
 
     async def delivery_read_in_room(self, conversation: bytes, archived_as: str) -> None:
-        """An admin has looked at what the room keeps under that id, and so at all before it (XEP-0333)."""
-        stanza_id = self.store.stanza_archived_as(conversation, archived_as)
+        """An admin has looked at what the room keeps under that id, and so at all before it (XEP-0333).
+
+        Some apps name it by our own id instead.
+        """
+        stanza_id = self.store.stanza_archived_as(conversation, self._archived(archived_as), archived_as)
         if stanza_id:
             self._tell_moved(await self.store.mark_read(stanza_id, ROOM))
 
@@ -195,15 +198,22 @@ class Outbox(Core):
 
         None before the first start.
         """
-        found = self.store.position(self._archive(archive))
-        return (found[0], found[1] * 60.0) if found else None
+        hashed = self._hashed(archive)
+        found = self.store.position(hashed)
+        return (self._opened_position(hashed, found[0]), found[1] * 60.0) if found else None
 
     async def move_position(self, archive: str, position: str, *, now: float) -> None:
         """Everything up to this archive id has been dealt with; at the first start, what was there before us."""
-        await self.store.move_position(self._archive(archive), position, minute=minute_of(now))
+        hashed = self._hashed(archive)
+        sealed = self._sealed_position(hashed, position)
+        await self.store.move_position(hashed, sealed, minute=minute_of(now))
 
     async def reassign(self, *, now: float) -> None:
-        """At start: what is due to nobody, or to one who may not see it (any more), goes to those who are there now."""
+        """At start, and when others answer: everything that is due goes to those who may see it now.
+
+        That is what was due to nobody, to one who is no more, or to a room that nobody reads. Held is what is for those
+        who only want to be told now, and nothing else.
+        """
         if not self.admins:
             return
         strays = self.store.strays(self._is_for)
@@ -217,14 +227,31 @@ class Outbox(Core):
             [(new, *place) for place, deliveries in made.items() for new in deliveries],
             minute=minute_of(now),
         )
+        await self.store.hold_for(
+            [id for id, admin in self._admin_of.items() if admin.notify_only],
+            [id for id, admin in self._admin_of.items() if not admin.notify_only],
+            lambda admin: self._delivery(DeliveryKind.NEWS, admin, NEW_MESSAGE),
+            minute=minute_of(now),
+        )
 
     # ---- within ----------------------------------------------------------------------------------------------
 
-    def _archive(self, archive: str) -> bytes:
-        return crypto.derive(self.key.pepper, "veil-intake", archive.encode())
+    def _archived(self, archived_as: str) -> bytes:
+        """A server may make these ids of the time, to the microsecond."""
+        return crypto.derive(self.key.pepper, "veil-archived", archived_as.encode())
+
+    def _opened_position(self, archive: bytes, sealed: bytes) -> str:
+        """Version 2 kept it in the open. A damaged one is as good as one that the archive has forgotten."""
+        try:
+            return crypto.unwrap_text(self.key.settings, sealed, b"position" + archive)
+        except SealError:
+            text = sealed.decode(errors="replace")
+            return text if text.isascii() and text.isprintable() else "damaged"
 
     def _is_for(self, stored: StoredDelivery) -> bool:
-        """Whether its recipient is an admin, and may see what is said on that site."""
+        """Whether its recipient is an admin, and may see what is said on that site; or a room that somebody reads."""
+        if stored.admin == ROOM:
+            return not all(admin.notify_only for admin in self.admins_of(stored.site))
         admin = self._admin_of.get(stored.admin)
         return admin is not None and (stored.conversation is None or admin.role_at(stored.site) >= Role.READS)
 

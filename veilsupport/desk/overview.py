@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,7 @@ from veilsupport.desk.core import minute_of
 from veilsupport.model import Admin, Conversation, Role, Standing
 
 LIST_MAX: Final = 30  # conversations in one answer to !list: a phone's screen or two
+NONE_OPEN: Final = "No conversation is open."
 _LOOKED_AT: Final = 1000
 
 
@@ -31,33 +33,41 @@ class Overview(Attendances):
         theirs = [each for each in found if admin is None or admin.role_at(each.site) >= Role.READS]
         return [Waiting(each.alias, self._line(each, minute_of(now))) for each in theirs]
 
-    def listing(self, admin: Admin, *, now: float) -> str:
-        """Open conversations of that admin's sites: those that wait first, the longest on top."""
+    def listing(self, *readers: Admin, now: float) -> str:
+        """Open conversations that all of them may read: those that wait first, the longest on top."""
         waiting = self.store.waiting(limit=_LOOKED_AT)
         others = [each for each in self.store.conversations(Standing.OPEN, limit=_LOOKED_AT) if not _waits(each)]
-        theirs = [each for each in (*waiting, *others) if admin.role_at(each.site) >= Role.READS]
+        theirs = [each for each in (*waiting, *others) if _all_read(each, readers)]
         lines = [self._line(each, minute_of(now)) for each in theirs[:LIST_MAX]]
         if len(theirs) > LIST_MAX:
             lines.append(f"… and {len(theirs) - LIST_MAX} more.")
-        return "\n".join(lines) or "No conversation is open."
+        return "\n".join(lines) or NONE_OPEN
 
-    def who(self) -> str:
-        """Each admin by public name: whether they are there, and how many open conversations are theirs."""
-        owned = Counter(each.owner for each in self.store.conversations(Standing.OPEN, limit=_LOOKED_AT))
+    def who(self, *readers: Admin) -> str:
+        """Each admin by public name: whether they are there, and how many open conversations are theirs.
+
+        Of those that all the readers may read.
+        """
+        owned = Counter(each.owner for each in self._open_for(readers))
         lines = [f"{each.name}: {self._whereabouts(each)}, {owned[self.admin_id(each)]} open" for each in self.admins]
         return "\n".join(lines) or "Nobody is set up to answer."
 
-    def standing(self) -> str:
-        """The other parts' lines, and counts."""
+    def standing(self, *readers: Admin) -> str:
+        """The other parts' lines, and counts; of conversations, those that all the readers may read."""
+        found = self._open_for(readers)
         counts = [
-            f"Conversations open: {self.store.count_conversations(Standing.OPEN)}",
-            f"Waiting for an answer: {len(self.store.waiting(limit=_LOOKED_AT))}",
+            f"Conversations open: {len(found)}",
+            f"Waiting for an answer: {sum(map(_waits, found))}",
             f"Waiting to be delivered: {self.store.backlog()}",
             f"Pages open: {len(self.listeners)}",
         ]
         return "\n".join([*self.status(), *counts])
 
     # ---- within ----------------------------------------------------------------------------------------------
+
+    def _open_for(self, readers: Sequence[Admin]) -> list[Conversation]:
+        found = self.store.conversations(Standing.OPEN, limit=self.store.count_conversations(Standing.OPEN))
+        return [each for each in found if _all_read(each, readers)]
 
     def _whereabouts(self, admin: Admin) -> str:
         if self.is_away(admin):
@@ -75,6 +85,10 @@ class Overview(Attendances):
         if since is not None:
             return f"{conversation.alias}{site}{whose}: waits {_span(minute - since)}"
         return f"{conversation.alias}{site}{whose}: quiet for {_span(minute - conversation.last_minute)}"
+
+
+def _all_read(conversation: Conversation, readers: Sequence[Admin]) -> bool:
+    return all(admin.role_at(conversation.site) >= Role.READS for admin in readers)
 
 
 def _waits(conversation: Conversation) -> bool:

@@ -21,6 +21,14 @@ CREATE TABLE omemo (
     name   BLOB PRIMARY KEY,
     sealed BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+ALTER TABLE cursor RENAME TO cursor_2;
+CREATE TABLE cursor (
+    archive  BLOB PRIMARY KEY,
+    position BLOB NOT NULL,
+    minute   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO cursor SELECT archive, CAST(position AS BLOB), minute FROM cursor_2;  -- not sealed until each moves on
+DROP TABLE cursor_2;
 ALTER TABLE delivery RENAME TO delivery_2;
 DROP INDEX delivery_due;
 DROP INDEX delivery_sent;
@@ -29,7 +37,7 @@ CREATE TABLE delivery (
     n            INTEGER PRIMARY KEY,
     stanza_id    TEXT NOT NULL UNIQUE,
     admin        BLOB NOT NULL,
-    kind         TEXT NOT NULL CHECK (kind IN ('message', 'notice', 'retract', 'destroy')),
+    kind         TEXT NOT NULL CHECK (kind IN ('message', 'news', 'notice', 'retract', 'destroy')),
     conversation BLOB REFERENCES conversation (id) ON DELETE CASCADE,
     seq          INTEGER,
     state        TEXT NOT NULL CHECK (state IN ('held', 'due', 'sent', 'acked', 'arrived', 'read')),
@@ -39,7 +47,7 @@ CREATE TABLE delivery (
     refusals     INTEGER NOT NULL,
     sealed       BLOB,
     sent_n       INTEGER,
-    archived_as  TEXT
+    archived_as  BLOB
 ) STRICT;
 INSERT INTO delivery (n, stanza_id, admin, kind, conversation, seq, state, made_minute, due_minute, sent_minute, refusals, sealed)
     SELECT n, stanza_id, admin, kind, conversation, seq, state, made_minute, due_minute, sent_minute, refusals, sealed FROM delivery_2;

@@ -135,11 +135,15 @@ class Store(Deliveries, Reads):
         visitor: bytes,
         *,
         minute: int,
-        retract: Callable[[str, bytes], NewDelivery],
+        retract: Callable[[str, bytes], NewDelivery | None],
+        archive: bytes | None = None,
         notices: Sequence[NewDelivery] = (),
         taken: Taken | None = None,
     ) -> None:
-        """Erase a visitor and all that hangs on them; queue a retraction for each stanza that left us to an admin."""
+        """Erase a visitor and all that hangs on them, and how far `archive`, their room's, has been read.
+
+        Queued is what `retract` makes (inside the transaction) of each stanza that left us to an admin.
+        """
 
         def work(db: Db) -> None:
             rows.take(db, taken, minute)
@@ -150,7 +154,9 @@ class Store(Deliveries, Reads):
             )
             out = db.execute(sql, (visitor, ROOM)).fetchall()
             db.execute("DELETE FROM visitor WHERE id = ?", (visitor,))
-            rows.insert_notices(db, [*(retract(*row) for row in out), *notices], minute)
+            db.execute("DELETE FROM cursor WHERE archive = ?", (archive,))
+            retractions = [made for row in out if (made := retract(*row))]
+            rows.insert_notices(db, [*retractions, *notices], minute)
 
         await self._write(work, scrub_within=SCRUB_NOW)
 
@@ -185,19 +191,24 @@ class Store(Deliveries, Reads):
         notices: Sequence[NewDelivery] = (),
         taken: Taken | None = None,
     ) -> None:
-        """Only an open one waits for an answer. Duplicate: `taken` took effect before. NotFound: it is gone."""
+        """Only an open one waits for an answer, and only its words are held until somebody asks for them.
+
+        Duplicate: `taken` took effect before. NotFound: it is gone.
+        """
 
         def work(db: Db) -> None:
             rows.take(db, taken, minute)
             sql = (
-                "UPDATE conversation SET standing = ?1,"
-                " waiting_minute = CASE ?1 WHEN 'open' THEN waiting_minute END WHERE id = ?2"
+                "UPDATE conversation SET standing = ?1,"  # noqa: S608 - a constant of ours
+                f" waiting_minute = CASE ?1 WHEN 'open' THEN ({rows.WAITING}) END WHERE id = ?2"
             )
             if not db.execute(sql, (standing, conversation)).rowcount:
                 raise NotFound("That conversation is gone.")
+            if standing is not Standing.OPEN:
+                db.execute("DELETE FROM delivery WHERE conversation = ? AND state = 'held'", (conversation,))
             rows.insert_notices(db, notices, minute, conversation)
 
-        await self._write(work)
+        await self._write(work, scrub_within=SCRUB_SOON)
 
     async def set_owner(
         self,
@@ -248,8 +259,7 @@ class Store(Deliveries, Reads):
         """The sealed address of its room. NotFound: the conversation is gone."""
 
         def work(db: Db) -> None:
-            if not db.execute("SELECT 1 FROM conversation WHERE id = ?", (conversation,)).fetchone():
-                raise NotFound("That conversation is gone.")
+            rows.must_be_there(db, conversation)
             db.execute("INSERT OR REPLACE INTO room VALUES (?, ?)", (conversation, address))
 
         await self._write(work)
@@ -261,21 +271,51 @@ class Store(Deliveries, Reads):
 
     # ---- what else is kept -----------------------------------------------------------------------------------
 
-    async def move_position(self, archive: bytes, position: str, *, minute: int) -> None:
+    async def move_position(self, archive: bytes, position: bytes, *, minute: int) -> None:
         await self._write(lambda db: rows.move_cursor(db, archive, position, minute))
 
-    async def set_setting(self, name: str, value: bytes) -> None:
-        sql = "INSERT OR REPLACE INTO setting VALUES (?, ?)"
-        await self._write(lambda db: db.execute(sql, (name, value)), scrub_within=SCRUB_NOW)
+    async def set_setting(
+        self,
+        name: str,
+        value: bytes,
+        *,
+        minute: int = 0,
+        notices: Sequence[NewDelivery] = (),
+        taken: Taken | None = None,
+        place: bytes | None = None,
+    ) -> None:
+        """`place`: the conversation to which `notices` belong. `minute` is theirs, and that of `taken`.
 
-    async def set_canned(self, name: str, sealed: bytes | None, *, minute: int, taken: Taken | None = None) -> bool:
-        """Keep an answer for use again; None forgets it. Whether there was one before."""
+        Duplicate: `taken` took effect before. NotFound: `place` is gone.
+        """
+
+        def work(db: Db) -> None:
+            rows.take(db, taken, minute)
+            rows.must_be_there(db, place)
+            db.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
+            rows.insert_notices(db, notices, minute, place)
+
+        await self._write(work, scrub_within=SCRUB_NOW)
+
+    async def set_canned(
+        self,
+        name: str,
+        sealed: bytes | None,
+        *,
+        minute: int,
+        notices: Sequence[NewDelivery] = (),
+        taken: Taken | None = None,
+        place: bytes | None = None,
+    ) -> bool:
+        """Keep an answer for use again; None forgets it. Whether there was one before. `place` and errors as above."""
 
         def work(db: Db) -> bool:
             rows.take(db, taken, minute)
+            rows.must_be_there(db, place)
             there = db.execute("DELETE FROM canned WHERE name = ?", (name,)).rowcount > 0
             if sealed is not None:
                 db.execute("INSERT INTO canned VALUES (?, ?)", (name, sealed))
+            rows.insert_notices(db, notices, minute, place)
             return there
 
         return await self._write(work, scrub_within=SCRUB_SOON)

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar
 
-from veilsupport.errors import NotFound
 from veilsupport.model import DeliveryKind, Progress
 from veilsupport.store import rows
 from veilsupport.store.rows import ROOM
@@ -40,21 +39,59 @@ class Deliveries:
 
         def work(db: Db) -> None:
             rows.take(db, taken, minute)
-            if conversation and not db.execute("SELECT 1 FROM conversation WHERE id = ?", (conversation,)).fetchone():
-                raise NotFound("That conversation is gone.")
+            rows.must_be_there(db, conversation)
             rows.insert_notices(db, notices, minute, conversation)
 
         await self._write(work)
 
-    async def release(self, conversation: bytes, admin: bytes, *, minute: int, taken: Taken | None = None) -> int:
-        """What was held for that admin is due now; how many."""
+    async def release(
+        self,
+        conversation: bytes,
+        admin: bytes,
+        *,
+        minute: int,
+        notices: Sequence[NewDelivery] = (),
+        taken: Taken | None = None,
+        place: bytes | None = None,
+    ) -> int:
+        """What was held for that admin is due now; how many. `place`: to which conversation `notices` belong.
+
+        Duplicate: `taken` took effect before. NotFound: `place` is gone.
+        """
 
         def work(db: Db) -> int:
             rows.take(db, taken, minute)
-            sql = "UPDATE delivery SET state = 'due' WHERE conversation = ? AND admin = ? AND state = 'held'"
-            return db.execute(sql, (conversation, admin)).rowcount
+            rows.must_be_there(db, place)
+            sql = (
+                "UPDATE delivery SET state = 'due', due_minute = ?"
+                " WHERE conversation = ? AND admin = ? AND state = 'held'"
+            )
+            released = db.execute(sql, (minute, conversation, admin)).rowcount
+            rows.insert_notices(db, notices, minute, place)
+            return released
 
         return await self._write(work)
+
+    async def hold_for(
+        self, quiet: Collection[bytes], others: Collection[bytes], tell: Callable[[bytes], NewDelivery], *, minute: int
+    ) -> None:
+        """Of those who have become quiet, hold what waits to leave, and tell them once for each conversation.
+
+        What was asked for (that has a minute before which it is not due) still comes. The others get what was held.
+        """
+
+        def work(db: Db) -> None:
+            for admin in others:
+                db.execute("UPDATE delivery SET state = 'due' WHERE admin = ? AND state = 'held'", (admin,))
+            for admin in quiet:
+                sql = (
+                    "UPDATE delivery SET state = 'held' WHERE admin = ? AND kind = 'message' AND state = 'due'"
+                    " AND sent_minute IS NULL AND due_minute = 0 RETURNING conversation"
+                )
+                for (conversation,) in dict.fromkeys(db.execute(sql, (admin,)).fetchall()):
+                    rows.insert_delivery(db, tell(admin), conversation, None, minute)
+
+        await self._write(work)
 
     async def mark_sent(self, stanza_ids: Collection[str], *, minute: int) -> set[str]:
         """Those of them that are still due: the others were burned, or arrived after all."""
@@ -76,8 +113,8 @@ class Deliveries:
 
         return await self._write(work, scrub_within=SCRUB_SOON)
 
-    async def mark_archived(self, stanza_id: str, archived_as: str) -> list[Moved]:
-        """The room has it, under that id of its archive; otherwise as `mark_acked`."""
+    async def mark_archived(self, stanza_id: str, archived_as: bytes) -> list[Moved]:
+        """The room has it, under that (hashed) id of its archive; otherwise as `mark_acked`."""
 
         def work(db: Db) -> list[Moved]:
             db.execute("UPDATE delivery SET archived_as = ? WHERE stanza_id = ?", (archived_as, stanza_id))
@@ -140,9 +177,10 @@ class Deliveries:
         *,
         minute: int,
     ) -> None:
-        """What `to_rooms` tells goes where `place` says, which is called inside the transaction.
+        """What is not acknowledged and due to that conversation's room goes where `place` says; None: to any room.
 
-        What was queued just before goes along with it, and what was burned or taken just before does not.
+        `place` is called inside the transaction: what was queued just before goes along with it, and what was burned or
+        taken just before does not.
         """
 
         def work(db: Db) -> None:

@@ -124,39 +124,42 @@ class Reads:
         )
         return [rows.as_conversation(row) for row in self._all(sql, limit)]
 
-    def due(self, *, minute: int, limit: int, without: Collection[bytes] = ()) -> list[StoredDelivery]:
+    def due(
+        self, *, minute: int, limit: int, without: Collection[bytes] = (), to: Collection[bytes] | None = None
+    ) -> list[StoredDelivery]:
         """The oldest of every conversation first, then the second of each, so that none waits for another's flood.
 
-        `without`: conversations whose room cannot take anything at this moment.
+        `without`: conversations whose room cannot take anything at this moment. `to`: what is for others than these
+        and the rooms takes nobody's turn; None: for nobody.
         """
         marks = ", ".join("?" * len(without))
+        whose = "<> ?" if to is None else f"IN (?{', ?' * len(to)})"
+        recipients = [rows.NOBODY] if to is None else [rows.ROOM, *to]
         # Left to itself, SQLite walks all that was ever delivered in the order of conversations, to save sorting.
         where = (
             "d.n IN (SELECT n FROM (SELECT n,"  # noqa: S608
             " row_number() OVER (PARTITION BY coalesce(conversation, admin || kind) ORDER BY n) AS turn"
-            " FROM delivery INDEXED BY delivery_due WHERE state = 'due' AND due_minute <= ? AND admin <> ?"
+            f" FROM delivery INDEXED BY delivery_due WHERE state = 'due' AND due_minute <= ? AND admin {whose}"
             f" AND (admin <> ? OR conversation IS NULL OR conversation NOT IN ({marks})))"
             " ORDER BY turn, n LIMIT ?) ORDER BY d.n"
         )
-        return self._deliveries(where, minute, rows.NOBODY, rows.ROOM, *without, limit)
-
-    def to_rooms(self, conversation: bytes | None) -> list[StoredDelivery]:
-        """What is not acknowledged and due to that conversation's room; None: to any room, the staff room too."""
-        return [rows.as_delivery(row) for row in self._all(rows.TO_ROOMS, rows.ROOM, conversation)]
+        return self._deliveries(where, minute, *recipients, rows.ROOM, *without, limit)
 
     def strays(self, is_for: Callable[[StoredDelivery], bool]) -> list[tuple[StoredDelivery, bool]]:
         """What is not acknowledged and not for whom it is due to; and whether one whom it is for has the same message.
 
-        What is due to a room never strays.
+        What belongs to no conversation and is due to a room never strays.
         """
-        where = "d.state IN ('held', 'due', 'sent') AND d.admin <> ? ORDER BY d.n"
+        where = "d.state IN ('held', 'due', 'sent') AND (d.admin <> ? OR d.conversation IS NOT NULL) ORDER BY d.n"
         strays = [each for each in self._deliveries(where, rows.ROOM) if not is_for(each)]
         return [(each, self._is_with_others(each, is_for)) for each in strays]
 
     def _is_with_others(self, stray: StoredDelivery, is_for: Callable[[StoredDelivery], bool]) -> bool:
         sql = "SELECT DISTINCT admin FROM delivery WHERE conversation = ? AND seq = ?"
         admins = [admin for (admin,) in self._all(sql, stray.conversation, stray.seq)]
-        return rows.ROOM in admins or any(is_for(replace(stray, admin=admin)) for admin in admins)
+        if stray.admin != rows.ROOM and rows.ROOM in admins:
+            return True
+        return any(is_for(replace(stray, admin=admin)) for admin in admins)
 
     def unacknowledged(self) -> list[tuple[str, int, bytes, bytes | None]]:
         """(stanza id, minute of its last attempt, recipient, conversation), oldest first."""
@@ -164,10 +167,10 @@ class Reads:
             "SELECT stanza_id, sent_minute, admin, conversation FROM delivery WHERE state = 'sent' ORDER BY n"
         )
 
-    def stanza_archived_as(self, conversation: bytes, archived_as: str) -> str | None:
-        """Which stanza of ours a room's archive knows under that id; some apps name it by our own."""
-        sql = "SELECT stanza_id FROM delivery WHERE conversation = ?1 AND (archived_as = ?2 OR stanza_id = ?2)"
-        row = self._one(sql, conversation, archived_as)
+    def stanza_archived_as(self, conversation: bytes, archived_as: bytes, stanza_id: str) -> str | None:
+        """Which stanza of ours a room's archive knows under that (hashed) id; or the one of that id of our own."""
+        sql = "SELECT stanza_id FROM delivery WHERE conversation = ? AND (archived_as = ? OR stanza_id = ?)"
+        row = self._one(sql, conversation, archived_as, stanza_id)
         return row[0] if row else None
 
     def oldest_backlog(self) -> int | None:
@@ -195,8 +198,8 @@ class Reads:
         row = self._one(sql, stanza_id)
         return row[0] if row else None
 
-    def position(self, archive: bytes) -> tuple[str, int] | None:
-        """(the archive's id of the last stanza taken, in which minute)."""
+    def position(self, archive: bytes) -> tuple[bytes, int] | None:
+        """(the archive's id of the last stanza taken, sealed; in which minute)."""
         row = self._one("SELECT position, minute FROM cursor WHERE archive = ?", archive)
         return (row[0], row[1]) if row else None
 

@@ -35,6 +35,11 @@ TO_ROOMS: Final = (
     f"{DELIVERY} WHERE d.admin = ?1 AND d.state IN ('due', 'sent') AND d.kind <> 'destroy'"
     " AND (?2 IS NULL OR d.conversation = ?2) ORDER BY d.n"
 )
+# Since when a visitor waits whose conversation is opened again.
+WAITING: Final = (
+    "SELECT min(m.minute) FROM message m WHERE m.conversation = conversation.id AND m.author = 'visitor' AND m.seq >"
+    " coalesce((SELECT max(a.seq) FROM message a WHERE a.conversation = conversation.id AND a.author = 'admin'), 0)"
+)
 _RANK: Final = "CASE state WHEN 'acked' THEN 1 WHEN 'arrived' THEN 2 WHEN 'read' THEN 3 ELSE 0 END"
 _STATE_OF: Final = {Progress.HANDED_OVER: "acked", Progress.ON_DEVICE: "arrived", Progress.READ: "read"}
 
@@ -55,6 +60,12 @@ def conversation(db: Db, visitor: bytes) -> Conversation | None:
     sql = f"SELECT {CONVERSATION} FROM conversation c WHERE id = ?"  # noqa: S608 - a constant of ours
     row = db.execute(sql, (visitor,)).fetchone()
     return as_conversation(row) if row else None
+
+
+def must_be_there(db: Db, conversation: bytes | None) -> None:
+    """NotFound: that conversation is gone."""
+    if conversation and not db.execute("SELECT 1 FROM conversation WHERE id = ?", (conversation,)).fetchone():
+        raise NotFound("That conversation is gone.")
 
 
 def insert_visitor(db: Db, new: NewVisitor, minute: int) -> None:
@@ -102,7 +113,7 @@ def take(db: Db, taken: Taken | None, minute: int) -> None:
         move_cursor(db, taken.archive, taken.position, minute)
 
 
-def move_cursor(db: Db, archive: bytes, position: str, minute: int) -> None:
+def move_cursor(db: Db, archive: bytes, position: bytes, minute: int) -> None:
     db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)", (archive, position, minute))
 
 

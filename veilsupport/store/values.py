@@ -60,11 +60,11 @@ class NewMessage:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An incoming stanza: its hashed key, and where its archive now stands (None: it is in no archive)."""
+    """An incoming stanza: its hashed key, and where its archive now stands, sealed (None: it is in no archive)."""
 
     key: bytes
     archive: bytes | None
-    position: str | None
+    position: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

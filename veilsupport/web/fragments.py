@@ -23,12 +23,14 @@ from veilsupport.model import (
     Session,
     SignedOut,
     Site,
+    Standing,
     StandingChanged,
     Typing,
 )
 from veilsupport.web.attended import DeskIs
 from veilsupport.web.pages import HISTORY, Pages
 from veilsupport.web.reading import Reading
+from veilsupport.web.told import words_of
 
 TYPING_EVERY_SECONDS: Final = 3.0
 
@@ -45,6 +47,7 @@ class Fragments:
         self._nonce = nonce
         self.attended = pages.attended(site)  # as the head of the page has to say it
         self._away = self.attended.away  # the sentence that the page carries, shown or not
+        self._standing = Standing.OPEN  # as the page says, or does not have to say
         self._first_seq = 0
         self._last_seq = 0
         self._progress: dict[int, Progress] = {}
@@ -57,6 +60,7 @@ class Fragments:
     def first(self) -> str:
         """The newest messages, and what has to be known before writing."""
         conversation = self._pages.desk.conversation(self._session)
+        self._standing = conversation.standing if conversation else Standing.OPEN
         return self._show(self._reading.history(limit=HISTORY)) + self._look.standing(conversation)
 
     def of(self, event: Event) -> str:
@@ -71,7 +75,7 @@ class Fragments:
             case Typing(name):
                 return self._type(name)
             case StandingChanged(standing):
-                return self._look.render("standing.html", standing=standing)
+                return self._stand(standing)
             case AttendanceChanged():
                 return self._attend()
             case Ended(burned):
@@ -94,7 +98,7 @@ class Fragments:
         self._first_seq = self._first_seq or new[0].seq
         self._last_seq = new[-1].seq
         self._progress |= {message.seq: message.progress for message in new}
-        self._words |= {message.seq: _words_of(message) for message in new}
+        self._words |= {message.seq: words_of(message) for message in new}
         quiet = self._end_typing() if any(message.author is Author.ADMIN for message in new) else ""
         return quiet + self._look.messages(new, today=int(self._pages.clock() // 86400), site=self._site)
 
@@ -106,7 +110,7 @@ class Fragments:
         seq = message.seq
         if seq > self._last_seq:
             return self._say(message)  # in its new form
-        words, known = _words_of(message), self._words.get(seq)
+        words, known = words_of(message), self._words.get(seq)
         if words == known or (known is None and message.state is MessageState.RETRACTED):
             return ""
         self._words[seq] = words
@@ -138,6 +142,11 @@ class Fragments:
         self._away = self.attended.away or self._away
         return self._look.render("line.html", self._site, attended=self.attended, retold=retold, nonce=self._nonce)
 
+    def _stand(self, standing: Standing) -> str:
+        """An admin who closes what is closed says nothing to the visitor."""
+        before, self._standing = self._standing, standing
+        return self._look.render("standing.html", standing=standing) if standing is not before else ""
+
     def _type(self, name: str) -> str:
         """Of each admin only so often: a client may tell of every key."""
         now = self._pages.clock()
@@ -154,8 +163,3 @@ class Fragments:
             return ""
         self._typed_at.clear()
         return f'<style nonce="{self._nonce}">.typing{{animation-name:none}}</style>\n'
-
-
-def _words_of(message: Message) -> int:
-    """Tells one form of a message from another, without keeping it for as long as the page is open."""
-    return hash((message.state, message.body))

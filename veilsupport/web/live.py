@@ -171,7 +171,8 @@ class View:
             if loop.time() >= beat_at:
                 beat_at = loop.time() + HEARTBEAT_SECONDS
                 await self._write(self._heartbeat())
-            event = await _next(listener, ends, beat_at - loop.time())
+            # Not until the next event: the end would tell of one that writes nothing.
+            event = await _next(listener, ends, min(beat_at, end_at) - loop.time())
             if event is not None:
                 await self._write(self._fragments.of(event))
             if isinstance(event, Ended | SignedOut) or any(end.done() for end in ends):

@@ -1,7 +1,8 @@
 """A conversation as its visitor is shown it: the one place where a site's read marks are left out.
 
-Where a site shows none (`Site.read_marks`), a message that an admin has read says "on an admin's device" and no more,
-on every page, in the stream, over REST and over the WebSocket, marks from before the setting included. So pages and API
+Where a site shows none (`Site.read_marks`), a message is "handed over" and no more, on every page, in the stream, over
+REST and over the WebSocket, marks from before the setting included. Not "on an admin's device" either: in a room only a
+read mark brings a message further than handed over, so that the device would mean that it was read. So pages and API
 ask this for messages and progress, never the desk.
 """
 
@@ -43,5 +44,5 @@ class Reading:
 
     def _furthest(self) -> Progress:
         conversation = self._desk.conversation(self._session)
-        site = self._desk.site(conversation.site if conversation else "")
-        return Progress.READ if site.read_marks else Progress.ON_DEVICE
+        shows = conversation is not None and self._desk.site(conversation.site).read_marks
+        return Progress.READ if shows else Progress.HANDED_OVER  # burned meanwhile: nobody knows of which site it was

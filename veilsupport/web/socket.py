@@ -28,11 +28,12 @@ From us:
                 place of what you show, and show nothing of that any more
     ack         yours from this very socket, in the place of `message`: it is on our disk, and due to the
                 admins; `content` is what was kept. An ack for a `seq` that came already: it was kept before
-    state       a message of yours has come further; states only grow, whatever order they come in
+    state       a message of yours has come further, as far as the desk shows that; states only grow, whatever order
+                they come in
     typing      an admin is writing at this moment: show it for ten seconds, or until a message
     read        somebody (you) has looked at everything up to there, on one of your devices
-    desk        the admins can or cannot be reached, or somebody has come or gone; or the conversation was closed,
-                opened or blocked
+    desk        the admins can or cannot be reached, or now somebody is there for you, or nobody; or the conversation
+                was closed, opened or blocked. Never without such a difference: its timing would tell of one admin
     error       about one frame of yours, by its id; nothing of it was kept. The socket stays open
     pong        the answer to `ping`
 
@@ -85,6 +86,7 @@ from veilsupport.web.frames import Close
 from veilsupport.web.guard import circuit_of
 from veilsupport.web.origins import Origins, is_own
 from veilsupport.web.reading import Reading
+from veilsupport.web.told import Told
 
 AUTH_SECONDS: Final = 15.0
 SOCKETS_PER_SESSION: Final = 10
@@ -253,6 +255,7 @@ class _Talk:
         self._scope = scope
         self._site = site
         self._over: Close | None = None
+        self._told = Told()
         self._own: dict[int, str | None] = {}  # seq of a message from here → its client id, until it is acked
         conversation = self._desk.conversation(session)
         last = conversation.last_seq if conversation else 0
@@ -278,12 +281,14 @@ class _Talk:
     async def _tell_ready(self) -> None:
         user = shapes.User(id=self.session.visitor.id.hex(), email=None)
         standing = api.standing_of(self._desk, self.session, self._site, now=self._clock())
+        self._told.desk(standing["desk"].model_dump())
+        self._told.states(self._reading.progress())
         await self._wire.tell(frames.ReadyFrame(user=user, **standing))
 
     async def _follow(self) -> None:
         """What is missing, and then what happens, until an end. Subscribing came before: nothing falls between."""
         for message in self._changed_before():
-            await self._wire.tell(frames.ChangedFrame(**shapes.fields_of(message)))
+            await self._change(message)
         while self._over is None and (missing := self._newer(_PAGE)):
             for message in missing:
                 await self._show(message)
@@ -305,18 +310,20 @@ class _Talk:
     async def _pass_on(self, event: Event) -> None:
         match event:
             case Changed(message) if message.seq <= self._last_seq:
-                await self._wire.tell(frames.ChangedFrame(**shapes.fields_of(message)))
+                await self._change(message)
             case Said(message) | Changed(message):
                 # Events come in order; were it otherwise, what lies between would still not be left out.
                 gap = message.seq - self._last_seq - 1
                 for each in [*(self._newer(gap) if gap > 0 else []), message]:
                     await self._show(each)
+                if message.seq == 1:
+                    await self._tell_desk()  # It may have begun at another site than this socket's.
             case Progressed(seq, progress):
-                state = shapes.state_of(seq, self._reading.shown(progress))
-                await self._wire.tell(frames.StateFrame(**state))
+                shown = self._reading.shown(progress)
+                if self._told.state(seq, progress, shown=shown):
+                    await self._wire.tell(frames.StateFrame(**shapes.state_of(seq, shown)))
             case StandingChanged() | AttendanceChanged():
-                state = api.desk_of(self._desk, self.session, self._site, now=self._clock())
-                await self._wire.tell(frames.DeskFrame(**state))
+                await self._tell_desk()
             case ReadUpTo(seq):
                 await self._wire.tell(frames.ReadFrame(seq=seq))
             case Typing(name):
@@ -326,10 +333,20 @@ class _Talk:
             case Ended(burned):
                 self._over = self._over or (Close.BURNED if burned else Close.TOO_SLOW)
 
+    async def _tell_desk(self) -> None:
+        state = api.desk_of(self._desk, self.session, self._site, now=self._clock())
+        if self._told.desk(state):
+            await self._wire.tell(frames.DeskFrame(**state))
+
+    async def _change(self, message: Message) -> None:
+        if self._told.message(message):
+            await self._wire.tell(frames.ChangedFrame(**shapes.fields_of(message)))
+
     async def _show(self, message: Message) -> None:
         if message.seq <= self._last_seq:
             return
         self._last_seq = message.seq
+        self._told.message(message)
         fields = shapes.fields_of(message)
         if message.seq in self._own:
             await self._wire.tell(frames.AckFrame(id=self._own.pop(message.seq), **fields))

@@ -50,6 +50,14 @@ class Declined:
     condition: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Knocking:
+    """We have asked to be let into a room."""
+
+    nick: str
+    answer: asyncio.Future[Joined | Declined]
+
+
 class Line(Transport):
     """One account's session. `hear` gets the signals, in order, and must not block."""
 
@@ -76,7 +84,7 @@ class Line(Transport):
         self._results: dict[tuple[str, str], list[Element]] = {}  # (whose archive, query id)
         self._asked: list[str] = []  # whose answer to an IQ is still open
         self._rooms: set[str] = set()  # ours: what comes from them passes the gate
-        self._joining: dict[str, asyncio.Future[Joined | Declined]] = {}
+        self._joining: dict[str, _Knocking] = {}
         self._capabilities: Element | None = None
         self._set_up_handlers()
 
@@ -180,26 +188,29 @@ class Line(Transport):
             return Joined(nick_now, created=False)
         self._rooms.add(room)
         answer: asyncio.Future[Joined | Declined] = self.loop.create_future()
-        self._joining[room] = answer
+        knocking = self._joining[room] = _Knocking(nick, answer)
         gone: asyncio.Future[Any] = asyncio.ensure_future(self.gone.wait())
         try:
             self.occupants.forget(room)
             Presence(self, xml=muc.enter(room, nick)).send()
             await asyncio.wait({answer, gone}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if self.gone.is_set() and not answer.done():
+                raise Unavailable("the connection broke at a room's door")
             if not answer.done():
-                raise Unavailable("a room did not answer")
+                self.leave(room)
             return answer.result()
         finally:
             gone.cancel()
-            if self._joining.get(room) is answer:
+            if self._joining.get(room) is knocking:
                 del self._joining[room]
 
     def leave(self, room: str) -> None:
         """Nothing more is heard from it; whoever waits to be let in is told so (Unavailable)."""
-        waiting = self._joining.get(room)
-        if waiting and not waiting.done():
-            waiting.set_exception(Unavailable("a room was left before it answered"))
         nick = self.occupants.own_nick(room)
+        knocking = self._joining.get(room)
+        if knocking and not knocking.answer.done():
+            nick = nick or knocking.nick  # a room that takes us for an occupant does not say again who is there
+            knocking.answer.set_exception(Unavailable("a room was left before it answered"))
         self._rooms.discard(room)
         self.occupants.forget(room)
         if nick and self.up.is_set():
@@ -317,7 +328,8 @@ class Line(Transport):
             self._hear_of_room(sender, presence, kind)
 
     def _hear_of_room(self, room: str, presence: Element, kind: str | None) -> None:
-        waiting = self._joining.get(room)
+        knocking = self._joining.get(room)
+        waiting = knocking.answer if knocking else None
         was_in = room in self.occupants
         if kind == "error":
             condition = presence.find("{jabber:client}error/*")

@@ -9,7 +9,7 @@ from typing import Final
 from veilsupport.desk import Desk
 from veilsupport.errors import NotFound, Unavailable
 from veilsupport.model import Admin, Private, Role
-from veilsupport.xmpp import muc, titles
+from veilsupport.xmpp import muc, stanzas, titles
 from veilsupport.xmpp.archive import Archive
 from veilsupport.xmpp.line import Line
 from veilsupport.xmpp.outgoing import Outgoing
@@ -51,7 +51,10 @@ class Opening:
         await self._outgoing.reconcile_room(place.conversation, archive)
         await self._catch_up(place, archive)
         while place.held:
-            await self._talk.take(place, *place.held[0])
+            if stanzas.is_of_unknown_speaker(*place.held[0]):
+                await self._catch_up(place, archive)
+            else:
+                await self._talk.take(place, *place.held[0])
             place.held.popleft()
         if place.is_disturbed:
             raise Unavailable("something happened to it in the meantime")

@@ -222,6 +222,8 @@ class Rooms:
         elif stanzas.is_from_outside(message) and message.get("id", "") not in place.bounced:
             place.bounced.add(message.get("id", ""))
             self._again(place)  # and its archive tells what of ours it has
+        elif place.is_ready and stanzas.is_of_unknown_speaker(message, speaker):
+            self._see_to(place)  # its archive knows who it was
         elif not place.is_ready:
             if len(place.held) < _HELD_MAX:
                 place.held.append((message, speaker))

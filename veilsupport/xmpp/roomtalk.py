@@ -1,7 +1,8 @@
 """What is said in a room takes effect once.
 
 - Whose line it is, is decided by the bare JID that the room tells, never by the nick. Only the admins of the
-  configuration have any effect; whoever else is in the room is not heard.
+  configuration have any effect; whoever else is in the room is not heard. A line of somebody whose coming the room did
+  not tell is taken from its archive, which knows.
 - In a visitor's room every line is for the visitor, but for those that begin with `!` (commands and notes; `!!`
   begins a literal exclamation mark) and what cannot be passed on as it is meant, which is answered with why.
 - In the staff room only `!` lines mean anything; else the admins talk among themselves.

@@ -130,7 +130,7 @@ def write_to_room(delivery: Delivery, room: str) -> Element:
 
 def said_in_room(delivery: Delivery) -> str:
     """No visitor can write a line that looks like one of the desk's."""
-    if delivery.kind is DeliveryKind.NOTICE:
+    if delivery.kind in (DeliveryKind.NOTICE, DeliveryKind.NEWS):
         return NOTICE_MARK + delivery.body
     return f"'{delivery.body}" if delivery.body.startswith(NOTICE_MARK.strip()) else delivery.body
 
@@ -183,6 +183,12 @@ def subject_of(message: Element) -> str | None:
     if message.get("type") != "groupchat" or message.find(_BODY) is not None:
         return None
     return message.findtext(_CLIENT + "subject")
+
+
+def is_of_unknown_speaker(message: Element, speaker: str) -> bool:
+    """Whether an occupant says something there (and not the room itself), and we do not know which."""
+    by_occupant = "/" in message.get("from", "")
+    return not speaker and by_occupant and read(message, own="", sender="").says_something
 
 
 def is_private(message: Element) -> bool:
