@@ -22,6 +22,9 @@ class RoomsAtHand:
     def not_ready(self) -> list[bytes]:
         return []
 
+    def is_bringing_up(self) -> bool:
+        return False
+
     def lost_us(self, conversation: bytes | None) -> None:
         pass
 

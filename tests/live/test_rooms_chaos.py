@@ -110,8 +110,16 @@ async def _settled(desk: Desk, sessions: list[Session], rooms: list[str], phone:
                 await asyncio.sleep(0.1)
     await asyncio.sleep(1)
     for turn in range(VISITORS):
-        assert _seen(phone, rooms[turn]) == outward(turn)
-        assert _answers(desk, sessions[turn]) == inward(turn)
+        assert not _differences(_seen(phone, rooms[turn]), outward(turn)), "to the room"
+        assert not _differences(_answers(desk, sessions[turn]), inward(turn)), "to the visitor"
+
+
+def _differences(got: list[str], wanted: list[str]) -> str:
+    """In words; "" when there are none."""
+    missing = [each for each in wanted if each not in got]
+    doubled = [each for each in wanted if got.count(each) > 1]
+    order = "" if missing or doubled or got == wanted else f"in another order: {got}"
+    return f"missing {missing}, doubled {doubled}" if missing or doubled else order
 
 
 def _seen(phone: Phone, room: str) -> list[str]:

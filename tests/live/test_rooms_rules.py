@@ -441,7 +441,9 @@ def test_one_room_too_many_goes_on_in_the_chat(tmp_path: Path) -> None:
             await ada.room_text("two")
             three = await start(desk, "three")
             ring = await ada.text("three")
-            told = await ada.room_text("refused a room for a visitor: it allows no more rooms", stage.staff_room())
+            told = await ada.room_text(
+                f"refused a room for {stage.alias(three)}: it allows no more", stage.staff_room()
+            )
             assert "It goes on in the chat" in told.body
             ada.reply(ring, "by the chat")
             await stage.answered(three, "by the chat")

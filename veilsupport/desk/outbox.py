@@ -102,6 +102,10 @@ class Outbox(Core):
         await self.store.empty_rooms(conversation, self._placed_directly, minute=minute_of(now))
         self.wake.set()
 
+    def room_returns(self, conversation: bytes) -> None:
+        """The server may let that conversation have its room (again)."""
+        self._directly.discard(conversation)
+
     def rooms_return(self) -> None:
         """The server may let us have rooms (again): what is due from now on goes there."""
         self.uses_rooms = True

@@ -148,6 +148,9 @@ class Contacts:
     def not_ready(self) -> Collection[bytes]:
         return ()
 
+    def is_bringing_up(self) -> bool:
+        return False
+
     def lost_us(self, conversation: bytes | None) -> None:
         pass
 

@@ -63,6 +63,9 @@ class Rooms(Protocol):
     def not_ready(self) -> Collection[bytes]:
         """Those that are being seen to."""
 
+    def is_bringing_up(self) -> bool:
+        """Whether questions of its are open, which what we send should not hold up."""
+
     def lost_us(self, conversation: bytes | None) -> None:
         """It does not answer to what we say there."""
 
@@ -137,7 +140,7 @@ class Outgoing:
 
     def _due(self) -> list[Delivery]:
         without = self.rooms.not_ready() if self.rooms else ()
-        room = min(_BATCH, self._flying.room_beside(is_busy=bool(without)))
+        room = min(_BATCH, self._flying.room_beside(is_busy=self.rooms is not None and self.rooms.is_bringing_up()))
         if room <= 0 or not self._desk.admins:
             return []
         return _in_turns(self._desk.due(now=self._clock(), limit=room, without=without))

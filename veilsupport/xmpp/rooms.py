@@ -13,7 +13,7 @@ The rules:
    One that does not answer keeps nobody else waiting. What is overtaken by being thrown out begins anew.
 4. What the server refuses for good (no rooms, no new ones, no more members, no archive) is met with the direct form:
    for that conversation, or for all when it refuses the staff room, with a plain word to the admins. The next session
-   tries again.
+   tries again, and so do we every few minutes.
 5. A closed or blocked conversation's room is left when everything has arrived there; it stays with its archive, and is
    entered again when either side goes on. What admins wrote into it meanwhile is taken then.
 
@@ -40,6 +40,7 @@ from veilsupport.xmpp.line import Line
 from veilsupport.xmpp.opening import PATIENCE, Opening
 from veilsupport.xmpp.outgoing import Outgoing
 from veilsupport.xmpp.place import Place, Places, State
+from veilsupport.xmpp.refusals import Refusals
 from veilsupport.xmpp.roomservice import Refused, RoomService
 from veilsupport.xmpp.roomtalk import RoomTalk
 from veilsupport.xmpp.tending import Tending
@@ -98,6 +99,7 @@ class Rooms:
         self._job_numbers = itertools.count()
         self._news = asyncio.Event()
         self._told: set[str] = set()  # what the admins have been told of refusals
+        self._refusals = Refusals(clock=clock)
         self._members_seen_to: set[bytes] = set()  # conversations whose room has the members of this process
         self._opening = Opening(desk, line, outgoing, talk, self._service, placed=self._places.placed, clock=clock)
         self._tending = Tending(desk, line, language=language, may_read=self._opening.may_read, clock=clock)
@@ -117,7 +119,8 @@ class Rooms:
             await self._do_without("")
             return
         try:
-            await self._service.find()
+            staff_room = self._desk.staff_room()
+            await self._service.find(known=staff_room.reveal().partition("@")[2] if staff_room else "")
             await self._open_staff_room()
         except Refused as why:
             await self._do_without(str(why))
@@ -128,6 +131,7 @@ class Rooms:
             await self._do_without("its rooms do not answer")
             return
         self.form = "a room for each visitor"
+        self._refusals.clear()
         self._desk.rooms_return()
         self._see_to_all(before)
 
@@ -174,6 +178,7 @@ class Rooms:
         await self._desk.deliveries_lost([each.stanza_id for each in under_way])
         self.on_staff(None)
         if why:
+            self._refusals.note(None)
             await self._tell_once(
                 f"Your server gives this desk no room for each visitor: {why}."
                 " All conversations come here, in this chat."
@@ -198,6 +203,9 @@ class Rooms:
     def not_ready(self) -> Collection[bytes]:
         return [place.conversation for place in self._places if place.conversation and not place.is_ready]
 
+    def is_bringing_up(self) -> bool:
+        return any(place.state is State.OPENING for place in self._places)
+
     def lost_us(self, conversation: bytes | None) -> None:
         place = self._places.of(conversation)
         if place is not None and place.is_ready:
@@ -219,7 +227,11 @@ class Rooms:
         if (words := stanzas.subject_of(message)) is not None:
             place.subject = words
             self._news.set()
-        elif stanzas.is_from_outside(message) and message.get("id", "") not in place.bounced:
+        elif (
+            "/" not in message.get("from", "")  # a member's app may answer us with errors of its own
+            and stanzas.is_from_outside(message)
+            and message.get("id", "") not in place.bounced
+        ):
             place.bounced.add(message.get("id", ""))
             self._again(place)  # and its archive tells what of ours it has
         elif place.is_ready and stanzas.is_of_unknown_speaker(message, speaker):
@@ -363,8 +375,9 @@ class Rooms:
             await self._do_without(why)
         elif self._desk.conversation_of(place.conversation):
             await self._desk.place_directly(place.conversation, now=self._clock())
+            self._refusals.note(place.conversation)
             await self._tell_once(
-                f"Your server refused a room for a visitor: {why}. It goes on in the chat with this desk."
+                f"Your server refused a room for {place.alias}: {why}. It goes on in the chat with this desk."
             )
 
     def _forget(self, place: Place) -> None:
@@ -418,6 +431,19 @@ class Rooms:
                     self._see_to(place)
                 elif place.is_ready and place.looks_stale:
                     await self._look_after(place)
+            await self._ask_again()
+
+    async def _ask_again(self) -> None:
+        """Rule 4: what was refused may be had by now."""
+        for conversation in self._refusals.due():
+            if conversation is not None:
+                self._desk.room_returns(conversation)
+                self._want(conversation)
+                continue
+            try:
+                await self.begin()
+            except (Unavailable, StoreError):
+                self._refusals.note(None)
 
     async def _look_after(self, place: Place) -> None:
         place.looks_stale = False

@@ -68,16 +68,20 @@ class RoomService:
         self._line = line
         self._form: Element | None = None  # the owner's form of a room that was just made: they are all alike
 
-    async def find(self) -> None:
-        """The first service of our server that has rooms. Refused: there is none. Unavailable: no answer."""
+    async def find(self, *, known: str) -> None:
+        """A service of our server that has rooms: the `known` one if it still has, so that nothing moves without need.
+
+        Refused: there is none. Unavailable: no answer.
+        """
         self.jid = ""
         self._form = None
         items = await self._line.ask("get", Element(f"{_DISCO_ITEMS}query"), to=self._line.domain)
         if isinstance(items, Declined):
             raise Refused("it does not tell what it offers")
-        for item in items.iterfind(f"{_DISCO_ITEMS}query/{_DISCO_ITEMS}item"):
-            jid = item.get("jid", "").casefold()
-            if jid and not item.get("node") and await self._has_rooms(jid):
+        offered = items.findall(f"{_DISCO_ITEMS}query/{_DISCO_ITEMS}item")
+        found = {item.get("jid", "").casefold() for item in offered if not item.get("node")} - {""}
+        for jid in sorted(found, key=lambda jid: (jid != known, jid)):
+            if await self._has_rooms(jid):
                 self.jid = jid
                 return
         raise Refused("it has no rooms")
