@@ -25,10 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum, auto
 from typing import Final
 from xml.etree.ElementTree import Element
 
@@ -36,6 +33,7 @@ from veilsupport.desk import Desk
 from veilsupport.errors import NotFound, StoreError, Unavailable
 from veilsupport.model import Standing
 from veilsupport.xmpp import stanzas
+from veilsupport.xmpp.jobs import Job, Jobs, Urgency
 from veilsupport.xmpp.line import Line
 from veilsupport.xmpp.opening import PATIENCE, Opening
 from veilsupport.xmpp.outgoing import Outgoing
@@ -51,24 +49,6 @@ _PAUSES: Final = (1.0, 5.0, 30.0, 120.0)
 _STEADY_SECONDS: Final = 30.0  # in a room for that long, and being thrown out is no reason to hesitate
 _TEND_SECONDS: Final = 2.0
 _NEWS_SECONDS: Final = 0.3  # what changes several times in a moment is said once
-
-
-class _Urgency(IntEnum):
-    """Who comes first when many rooms are to be seen to: after a reconnect, all of them."""
-
-    WANTED = auto()  # somebody has just said something there
-    WAITING = auto()
-    OTHER = auto()
-    MEMBERS = auto()
-
-
-@dataclass(slots=True)
-class _Job:
-    """To bring a place up; or only to see to its members; or, without one, to destroy a room."""
-
-    place: Place | None
-    members_only: bool = False
-    destroy: tuple[str, str] = field(default=("", ""), repr=False)  # stanza id and address
 
 
 class Rooms:
@@ -95,8 +75,7 @@ class Rooms:
         self._clock = clock
         self._service = RoomService(line)
         self._places = Places()
-        self._jobs: asyncio.PriorityQueue[tuple[_Urgency, int, _Job]] = asyncio.PriorityQueue()
-        self._job_numbers = itertools.count()
+        self._jobs = Jobs()
         self._news = asyncio.Event()
         self._told: set[str] = set()  # what the admins have been told of refusals
         self._refusals = Refusals(clock=clock)
@@ -144,9 +123,11 @@ class Rooms:
                 uncalled = key in before and before[key].invites
                 waits = room.conversation.waiting_minute is not None
                 place = Place.of(room.conversation, room.address.reveal(), invites=uncalled)
-                self._see_to(place, _Urgency.WAITING if waits else _Urgency.OTHER)
+                self._see_to(place, Urgency.WAITING if waits else Urgency.OTHER)
             elif key not in self._members_seen_to and self._service.has(room.address.reveal()):
-                self._put(_Job(Place.of(room.conversation, room.address.reveal()), members_only=True), _Urgency.MEMBERS)
+                self._jobs.put(
+                    Job(Place.of(room.conversation, room.address.reveal()), members_only=True), Urgency.MEMBERS
+                )
 
     def resumed(self) -> None:
         """The same session goes on: what was cut half-way is begun again, and a subject may have been lost."""
@@ -212,7 +193,7 @@ class Rooms:
             self._again(place)
 
     def destroy(self, stanza_id: str, address: str) -> None:
-        self._put(_Job(None, destroy=(stanza_id, address)))
+        self._jobs.put(Job(None, destroy=(stanza_id, address)))
 
     # ---- for the intake --------------------------------------------------------------------------------------
 
@@ -293,15 +274,12 @@ class Rooms:
         room = self._desk.room_of(conversation)
         self._see_to(Place.of(found, room.address.reveal() if room else "", invites=True))
 
-    def _put(self, job: _Job, urgency: _Urgency = _Urgency.WANTED) -> None:
-        self._jobs.put_nowait((urgency, next(self._job_numbers), job))
-
-    def _see_to(self, place: Place, urgency: _Urgency = _Urgency.WANTED) -> None:
+    def _see_to(self, place: Place, urgency: Urgency = Urgency.WANTED) -> None:
         """Not the staff room that there is none of."""
         if place.state is not State.OPENING and (place.conversation or place.address):
             place.state = State.OPENING
             self._places.put(place)
-            self._put(_Job(place), urgency)
+            self._jobs.put(Job(place), urgency)
 
     def _again(self, place: Place) -> None:
         """At once if it stood long enough; else later, so that two who disagree do not wear the server out."""
@@ -321,7 +299,7 @@ class Rooms:
 
     async def _work(self) -> None:
         while True:
-            _, _, job = await self._jobs.get()
+            job = await self._jobs.next()
             await self._line.up.wait()
             if job.place is None:
                 await self._destroy(*job.destroy)
