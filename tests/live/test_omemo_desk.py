@@ -446,7 +446,7 @@ def test_crash_while_a_line_is_opened_neither_loses_nor_doubles(run_one: Runner,
                 if in_room:
                     await ada.room_say_with(room, text, {stage.own, stage.jid("ada")})
                 else:
-                    await ada.say_sealed(text)
+                    await ada.say_sealed(f"@{stage.alias(session)} {text}")
 
             async with crashing(stage, wants_rooms=in_room):
                 session = await start(desk, "hello")
@@ -713,7 +713,7 @@ def test_lost_state_is_said_in_words(run_one: Runner) -> None:
             await ada.say_sealed("for the key that is gone")
             async with stage.bridge(wants_rooms=False):
                 await ada.opened_part(NOT_FOR_US)
-                await ada.say_sealed("for the new one")
+                await ada.say_sealed(f"@{stage.alias(session)} for the new one")
                 await stage.answered(session, "one", "for the new one")
 
     run_one(story)

@@ -110,8 +110,8 @@ async def _settled(desk: Desk, sessions: list[Session], rooms: list[str], phone:
                 await asyncio.sleep(0.1)
     await asyncio.sleep(1)
     for turn in range(VISITORS):
-        assert not _differences(_seen(phone, rooms[turn]), outward(turn)), "to the room"
-        assert not _differences(_answers(desk, sessions[turn]), inward(turn)), "to the visitor"
+        for got, wanted in ((_seen(phone, rooms[turn]), outward(turn)), (_answers(desk, sessions[turn]), inward(turn))):
+            assert not _differences(got, wanted), _differences(got, wanted)
 
 
 def _differences(got: list[str], wanted: list[str]) -> str:
