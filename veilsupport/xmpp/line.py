@@ -257,6 +257,8 @@ class Line(Transport):
             return stanza
         if isinstance(stanza, Iq) and sender in self._asked and stanza.xml.get("type") in ("result", "error"):
             return stanza
+        if isinstance(stanza, Message) and self._archived(stanza.xml) is not None:
+            return stanza  # of a room that was left meanwhile: what it answers must be whole all the same
         if isinstance(stanza, Message) and len(stanza.xml):
             self.strangers_ignored += 1
         if isinstance(stanza, Iq) and stanza.xml.get("type") in ("get", "set"):
@@ -309,14 +311,18 @@ class Line(Transport):
         self._hear(Asked(self.connection, self.plugin["xep_0198"].handled))
 
     def _on_message(self, stanza: Any) -> None:
-        result = stanza.xml.find(_RESULT)
-        sender, _, nick = stanza.xml.get("from", self.own).partition("/")
-        if result is None:
+        if (results := self._archived(stanza.xml)) is not None:
+            results.append(stanza.xml.find(_RESULT))
+        elif stanza.xml.find(_RESULT) is None:
+            sender, _, nick = stanza.xml.get("from", self.own).partition("/")
             room = sender.casefold()
             speaker = self.occupants.speaker(room, nick) if room in self._rooms else ""
             self._hear(Heard(stanza.xml, speaker))
-        elif (sender, result.get("queryid")) in self._results:
-            self._results[sender, result.get("queryid")].append(result)
+
+    def _archived(self, message: Element) -> list[Element] | None:
+        """The results that it belongs to, of a question that is open (XEP-0313 §4.2); an archive has no nick."""
+        result = message.find(_RESULT)
+        return None if result is None else self._results.get((message.get("from", self.own), result.get("queryid", "")))
 
     def _on_presence(self, stanza: Any) -> None:
         presence: Element = stanza.xml

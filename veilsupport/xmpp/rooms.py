@@ -45,7 +45,7 @@ from veilsupport.xmpp.tending import Tending
 
 _AT_ONCE: Final = 8  # rooms that are seen to side by side
 _HELD_MAX: Final = 2000  # live lines that wait for their room's archive; beyond, the archive has them
-_PAUSES: Final = (1.0, 5.0, 30.0, 120.0)
+_PAUSES: Final = (1.0, 3.0, 10.0, 20.0)  # a visitor waits for what comes through that room
 _STEADY_SECONDS: Final = 30.0  # in a room for that long, and being thrown out is no reason to hesitate
 _TEND_SECONDS: Final = 2.0
 _NEWS_SECONDS: Final = 0.3  # what changes several times in a moment is said once
@@ -77,6 +77,8 @@ class Rooms:
         self._places = Places()
         self._jobs = Jobs()
         self._news = asyncio.Event()
+        self._connection = 0  # the one for which the rooms have begun, or gone on
+        self._going = asyncio.Event()
         self._told: set[str] = set()  # what the admins have been told of refusals
         self._refusals = Refusals(clock=clock)
         self._members_seen_to: set[bytes] = set()  # conversations whose room has the members of this process
@@ -92,8 +94,18 @@ class Rooms:
     # ---- a session -------------------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """A fresh session: the staff room first, which shows whether there are rooms. Unavailable: no answer."""
+        """A fresh session. Unavailable: no answer."""
         before = self._places.clear()
+        await self._find_out(before)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """In this connection; what was left over by the last one has waited for this."""
+        self._connection = self._line.connection
+        self._going.set()
+
+    async def _find_out(self, before: Mapping[bytes, Place]) -> None:
+        """The staff room first, which shows whether there are rooms."""
         if not self._wanted:
             await self._do_without("")
             return
@@ -137,6 +149,7 @@ class Rooms:
             place.subject_asked = ""
             place.looks_stale = True
         self._news.set()
+        self._go_on()
 
     async def _open_staff_room(self) -> None:
         known = self._desk.staff_room()
@@ -269,7 +282,7 @@ class Rooms:
     def _want(self, conversation: bytes) -> None:
         """It is needed for the first time in this session; whoever had left it is called back."""
         found = self._desk.conversation_of(conversation)
-        if found is None or not self._service.jid or not self._desk.has_room(conversation):
+        if found is None or not self._service.jid or not self._is_going or not self._desk.has_room(conversation):
             return
         room = self._desk.room_of(conversation)
         self._see_to(Place.of(found, room.address.reveal() if room else "", invites=True))
@@ -300,13 +313,19 @@ class Rooms:
     async def _work(self) -> None:
         while True:
             job = await self._jobs.next()
-            await self._line.up.wait()
+            while not self._is_going:
+                self._going.clear()
+                await self._going.wait()
             if job.place is None:
                 await self._destroy(*job.destroy)
             elif job.members_only:
                 await self._see_to_members(job.place)
             else:
                 await self._bring_up(job.place)
+
+    @property
+    def _is_going(self) -> bool:
+        return self._line.up.is_set() and self._connection == self._line.connection
 
     async def _bring_up(self, place: Place) -> None:
         """One attempt; what fails for a while is tried again after a pause."""
