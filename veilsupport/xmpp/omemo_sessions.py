@@ -37,7 +37,7 @@ from omemo.session_manager import (
 from omemo.types import DeviceInformation, DeviceList, TrustLevel
 from omemo.types import OMEMOException as LibraryError
 
-from veilsupport.errors import Duplicate, VeilError
+from veilsupport.errors import Duplicate, Unavailable, VeilError
 from veilsupport.xmpp import omemo_terms as terms
 from veilsupport.xmpp.omemo_entries import Entries
 from veilsupport.xmpp.omemo_library import (
@@ -213,6 +213,9 @@ class Sessions(SessionManager):
         self._ask_list_at[jid] = now + _ASK_AGAIN_SECONDS
         try:
             await self.refresh_device_list(NAMESPACE, jid)
+        except (Unavailable, asyncio.CancelledError):  # That says nothing of theirs: it is asked for again at once.
+            del self._ask_list_at[jid]
+            raise
         except DeviceListDownloadFailed as error:  # What is known from before must do.
             if isinstance(error.__cause__, Hidden):
                 self._hidden.add(jid)
@@ -351,6 +354,9 @@ class Sessions(SessionManager):
         self._ask_bundle_at[key] = now + _ASK_AGAIN_SECONDS
         try:
             shown = await self._nodes.bundle(bare_jid, device_id)
+        except (Unavailable, asyncio.CancelledError):
+            del self._ask_bundle_at[key]
+            raise
         except Unreached as error:
             raise BundleDownloadFailed from error
         bundle = None if shown is None else parsed_bundle(shown, bare_jid, device_id)
