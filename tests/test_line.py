@@ -13,7 +13,7 @@ from slixmpp.stanza import Iq, Message, Presence, StreamError, StreamFeatures
 
 from tests.desks import NOON, desk_in
 from tests.xmppedge import OWN, in_loop, words
-from veilsupport.errors import SetupError
+from veilsupport.errors import SetupError, Unavailable
 from veilsupport.model import Private
 from veilsupport.socks import SocksProxy
 from veilsupport.xmpp import Account, Bridge, LinkState, Phase, Tls, Trust, signals
@@ -147,6 +147,58 @@ def test_a_room_is_heard_while_it_is_ours_and_says_who_spoke_at_that_moment() ->
         gate.drop()
 
     in_loop(story)
+
+
+def test_a_room_that_is_left_at_its_door_is_told_so() -> None:
+    async def story() -> None:
+        heard: list[Signal] = []
+        gate = line(heard.append)
+        gate.up.set()
+        gate.gone.clear()
+        knocking = asyncio.create_task(gate.join(ROOM, "heron-42"))
+        await asyncio.sleep(0)
+        gate.leave(ROOM)
+        with pytest.raises(Unavailable):
+            await knocking
+        entering, leaving = [str(gate.waiting_queue.get_nowait()[0]) for _ in range(gate.waiting_queue.qsize())]
+        assert f'to="{ROOM}/heron-42"' in entering
+        assert f'to="{ROOM}/heron-42"' in leaving
+        assert 'type="unavailable"' in leaving
+        gate.drop()
+
+    in_loop(story)
+
+
+def test_what_a_rooms_archive_answers_comes_whole_also_when_the_room_is_left_meanwhile() -> None:
+    async def story() -> None:
+        gate = line(lambda signal: None)
+        gate.up.set()
+        gate.gone.clear()
+        gate._rooms.add(ROOM)
+        query = Element("{urn:xmpp:mam:2}query", queryid="q1")
+        asking = asyncio.create_task(gate.ask_archive(query, "q1", of=ROOM))
+        await asyncio.sleep(0)
+        [question] = [gate.waiting_queue.get_nowait()[0] for _ in range(gate.waiting_queue.qsize())]
+        for sender, query_id in ((ROOM, "q1"), (f"{ROOM}/Ada", "q1"), (ROOM, "another")):
+            gate.recv_stanza(Message(gate, _result(sender, query_id), recv=True))
+        gate.leave(ROOM)
+        gate.recv_stanza(Message(gate, _result(ROOM, "q1"), recv=True))
+        answer = xml(f"<iq xmlns='jabber:client' type='result' from='{ROOM}' id='{question['id']}'/>")
+        gate.recv_stanza(Iq(gate, answer, recv=True))
+        found = await asking
+        assert isinstance(found, tuple)
+        assert len(found[0]) == 2
+        gate.recv_stanza(Message(gate, _result(ROOM, "q1"), recv=True))  # nobody asks any more
+        assert len(found[0]) == 2
+        gate.drop()
+
+    in_loop(story)
+
+
+def _result(sender: str, query_id: str) -> Element:
+    message = Element("{jabber:client}message", {"from": sender})
+    message.append(Element("{urn:xmpp:mam:2}result", queryid=query_id))
+    return message
 
 
 ROOM = "v-1@rooms.chat.example"

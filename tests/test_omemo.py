@@ -25,7 +25,7 @@ from veilsupport.errors import AdminError, Duplicate, StoreError, Unavailable
 from veilsupport.model import Private
 from veilsupport.xmpp import Account, Tls, Trust
 from veilsupport.xmpp import omemo_terms as terms
-from veilsupport.xmpp.line import Line
+from veilsupport.xmpp.line import Declined, Line
 from veilsupport.xmpp.omemo import FALLBACK, DeviceTrust, Undecryptable, Why, is_sealed
 from veilsupport.xmpp.omemo_entries import Entries
 
@@ -212,6 +212,30 @@ async def test_connection_that_is_gone_is_said_and_changes_nothing() -> None:
             await desk.opens(message, ada)
     assert desk.disk.entries == before
     assert await desk.opens(message, ada) == "one"
+
+
+@pytest.mark.parametrize("node", ["devicelist", "bundles"])
+def test_keys_that_a_break_kept_from_us_are_asked_for_again_in_the_same_session(node: str) -> None:
+    async def story() -> None:
+        server = Server()
+        desk, ada = await Party(server, DESK).begin(), await Party(server, ADA).begin()
+        ask = desk.line.ask
+
+        async def breaks(
+            kind: str, payload: Element, *, to: str = "", timeout_seconds: float = 30
+        ) -> Element | Declined:
+            if node in payload[0].get("node", ""):
+                desk.line.up.clear()
+            return await ask(kind, payload, to=to, timeout_seconds=timeout_seconds)
+
+        desk.line.ask = breaks  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            await desk.sealed("one", ada)
+        desk.line.ask = ask  # type: ignore[method-assign]
+        desk.line.up.set()
+        assert await ada.opens(await desk.sealed("two", ada), desk) == "two"
+
+    in_loop(story)
 
 
 @in_a_loop

@@ -13,7 +13,7 @@ from tests.xmppedge import OWN, StubLine, in_loop
 from veilsupport.desk import Desk
 from veilsupport.errors import Unavailable
 from veilsupport.model import Author, Session, Standing
-from veilsupport.xmpp import muc, stanzas, titles
+from veilsupport.xmpp import muc, rooms, stanzas, titles
 from veilsupport.xmpp.line import Declined, Line
 from veilsupport.xmpp.muc import Joined, Occupants
 from veilsupport.xmpp.outgoing import Outgoing
@@ -184,6 +184,14 @@ def line_of(room: str, body: str, *, key: str) -> Element:
     return message
 
 
+def archived(line: Element, speaker: str) -> Element:
+    """As the room keeps it."""
+    kept = Element(line.tag, line.attrib)
+    kept.extend([each for each in line if not each.tag.endswith("stanza-id")])
+    SubElement(SubElement(kept, f"{_USER}x"), f"{_USER}item", jid=f"{speaker}/phone")
+    return kept
+
+
 def bounced(room: str, message: Element, condition: str = "not-acceptable") -> Element:
     error = Element(message.tag, {"from": room, "type": "error", "id": message.get("id", "")})
     why = SubElement(error, "{jabber:client}error", type="cancel")
@@ -282,7 +290,7 @@ def test_who_is_thrown_out_again_and_again_waits_longer_each_time(tmp_path: Path
             assert house.rooms.address(session.visitor.id) is None
             pauses.append(round(place.again_at - house.now))
             house.now = place.again_at
-        assert pauses == [0, 1, 5, 30]
+        assert pauses == [0, *rooms._PAUSES[:3]]
         await house.until(lambda: house.rooms.address(session.visitor.id))
         house.now += 60
         house.rooms.expelled(room)
@@ -312,6 +320,86 @@ def test_a_newcomer_does_not_wait_until_all_others_are_back(tmp_path: Path) -> N
         joined = [to for what, to in house.server.log if what == "join" and to.startswith("v-")]
         assert set(joined) == {*rooms, await house.room_of(newcomer)}
         assert joined.index(await house.room_of(newcomer)) <= 8  # those that were begun before
+
+    in_house(tmp_path, story)
+
+
+def test_a_line_of_somebody_whose_coming_was_not_told_is_taken_from_the_archive(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+        session = await start(house.desk, "hello")
+        room = await house.room_of(session)
+        await house.until(lambda: house.server.said(room) == ["hello"])
+        line = line_of(room, "from Ada", key="m1")
+        house.server.rooms[room].append(archived(line, ADA.address.reveal()))
+        await house.rooms.hear(line, "")
+        await house.until(lambda: house.answers(session) == ["from Ada"])
+        assert house.server.log.count(("join", room)) == 1
+        stranger = line_of(room, "from Mallory", key="m2")
+        house.server.rooms[room].append(archived(stranger, "mallory@chat.example"))
+        await house.rooms.hear(stranger, "")
+        await house.until(lambda: house.rooms.address(session.visitor.id))
+        assert house.answers(session) == ["from Ada"]
+
+    in_house(tmp_path, story)
+
+
+def test_so_is_one_that_came_while_the_room_was_brought_up(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+
+        async def hold(what: str, to: str) -> None:
+            if what != "archive" or not to.startswith("v-"):
+                return
+            line = line_of(to, "from Ada", key="m1")
+            if house.server.log.count((what, to)) == 1:
+                await house.rooms.hear(line, "")
+            else:
+                house.server.rooms[to].append(archived(line, ADA.address.reveal()))
+
+        house.server.hold = hold
+        session = await start(house.desk, "hello")
+        await house.until(lambda: house.answers(session) == ["from Ada"])
+
+    in_house(tmp_path, story)
+
+
+def test_a_visitor_who_writes_while_a_session_begins_gets_one_room(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+        session = await start(house.desk, "hello")
+        room = await house.room_of(session)
+        go_on, house.server.log = asyncio.Event(), []
+
+        async def hold(what: str, to: str) -> None:
+            if to.startswith("desk-"):
+                house.rooms.look_at(session.visitor.id)
+                await go_on.wait()
+
+        house.server.hold = hold
+        house.server.connection += 1
+        beginning = asyncio.create_task(house.begin())
+        await asyncio.sleep(0.05)
+        assert [to for _, to in house.server.log if to == room] == []  # it waits for the session
+        go_on.set()
+        await beginning
+        await house.until(lambda: house.rooms.address(session.visitor.id))
+        assert house.server.log.count(("join", room)) == 1
+
+    in_house(tmp_path, story)
+
+
+def test_what_the_last_session_left_over_waits_for_the_next_one(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+        session = await start(house.desk, "hello")
+        room = await house.room_of(session)
+        house.server.connection += 1  # up again, and nobody has begun
+        house.rooms.destroy("stanza", room)
+        await asyncio.sleep(0.05)
+        assert ("destroy", room) not in house.server.log
+        house.rooms.resumed()
+        await house.until(lambda: ("destroy", room) in house.server.log)
 
     in_house(tmp_path, story)
 

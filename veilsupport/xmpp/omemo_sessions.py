@@ -101,6 +101,7 @@ class Sessions(SessionManager):
     def undo(self) -> None:
         """Nothing has happened since the last flush."""
         self._entries.undo()
+        self._ask_list_at.clear()  # A list that was undone with the rest would else be taken for an empty one.
         self.due.clear()
         self._healed.clear()
 
