@@ -132,7 +132,7 @@ def test_a_crash_while_a_room_is_made_loses_neither_words_nor_invitations(run: R
 
     async def story(stage: Stage) -> None:
         async with stage.open_desk([stage.admin("Ada")]) as desk, stage.phone("ada") as ada:
-            for count in range(9):
+            for count in (1, 2, 4, 5, 7, 8):
                 async with stage.crashing_bridge() as bridge:
                     await until(lambda: desk.line_is_up)
                     spent = _let_out(bridge, count)
