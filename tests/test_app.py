@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.desks import KEY
-from veilsupport import app, config, directory
+from veilsupport import config
 from veilsupport.app import Appliance, Watch
 from veilsupport.directory import DataDirectory
 from veilsupport.errors import StoreError
@@ -44,27 +43,5 @@ def test_a_removed_admin_is_off_the_line_even_when_the_disk_is_full(house: DataD
         assert appliance._bridge_anew.is_set()
         with pytest.raises(StoreError):  # and the next reload tries again what the disk did not take
             await appliance._take_admins(fewer)
-
-    asyncio.run(go())
-
-
-def test_what_was_asked_for_is_done_to_its_end(house: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only asking and answering are limited in time."""
-
-    async def go() -> None:
-        appliance, done = made(house), asyncio.Event()
-
-        async def slowly(line: bytes) -> dict[str, Any]:
-            await done.wait()
-            return {"line": line.decode()}
-
-        monkeypatch.setattr(app, "_ASKING_SECONDS", 0.05)
-        monkeypatch.setattr(appliance, "_told", slowly)
-        async with appliance._status_socket():
-            asking = asyncio.create_task(asyncio.to_thread(directory.ask, house.path, "reload"))
-            asyncio.get_running_loop().call_later(0.3, done.set)
-            assert await asking == {"line": "reload\n"}
-        appliance._desk.close()
-        appliance._store.close()
 
     asyncio.run(go())

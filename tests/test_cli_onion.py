@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from nacl.public import PrivateKey
 
 from veilsupport import config, crypto
-from veilsupport.cli import _in_words, cli
+from veilsupport.cli import cli
+from veilsupport.cli_status import _in_words
 from veilsupport.config import FILE_NAME
 from veilsupport.errors import SetupError, SetupErrors
 

@@ -14,14 +14,15 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import veilsupport
-from veilsupport import config, crypto, log, people, web
+from veilsupport import config, controlsocket, crypto, log, people, web
 from veilsupport.alarms import Alarms, Readings
 from veilsupport.config import Config, XmppSettings
+from veilsupport.controlsocket import Document
 from veilsupport.crypto import ApplianceKey
 from veilsupport.desk import Desk
 from veilsupport.directory import ONION_KEY, DataDirectory, Onion
@@ -35,7 +36,6 @@ from veilsupport.xmpp import Bridge, ContactsBridge, LinkState
 from veilsupport.xmpp.account import is_loopback
 
 _LOOK_SECONDS: Final = 60.0
-_ASKING_SECONDS: Final = 5.0
 _XMPP_PORT: Final = 5222  # which XMPP apps dial by themselves
 
 
@@ -87,7 +87,7 @@ class Appliance:
             loop.add_signal_handler(number, self._stop.set)
         await self._desk.reassign(now=time.time())
         try:
-            async with asyncio.TaskGroup() as tasks, self._status_socket():
+            async with asyncio.TaskGroup() as tasks, controlsocket.served(self._directory.status_socket, self._answer):
                 await self._start(tasks)
                 await self._stop.wait()
         finally:
@@ -270,24 +270,25 @@ class Appliance:
             "pages_open": len(self._desk.listeners),
         }
 
-    async def _told(self, line: bytes) -> dict[str, Any]:
-        """The answer to a line on the status socket; `error` and `hint` when it cannot be done."""
+    async def _answer(self, word: str, rest: str) -> AsyncGenerator[Document, None]:
+        """What is asked on the control socket; `error` and `hint` when it cannot be done."""
         try:
-            match line.strip():
-                case b"status":
-                    return self.status()
-                case b"reload":
+            match word:
+                case "status":
+                    yield self.status()
+                case "reload":
                     await self._reload(config.load(self._directory.path))
-                    return {"sites": sorted(self._sites)}
-                case wish if wish.startswith(b"desk "):
-                    command = str(json.loads(wish.removeprefix(b"desk ")))
-                    done, text = await self._desk.operator_commands(command, now=time.time())
-                    return {"done": done, "text": text}
+                    yield {"sites": sorted(self._sites)}
+                case "desk":
+                    done, text = await self._desk.operator_commands(str(json.loads(rest)), now=time.time())
+                    yield {"done": done, "text": text}
+                case _:
+                    hint = "Restart it: it is another version."
+                    yield {"error": "The running VeilSupport does not know this.", "hint": hint}
         except SetupError as error:
-            return {"error": error.message, "hint": error.hint}
+            yield {"error": error.message, "hint": error.hint}
         except StoreError as error:
-            return {"error": error.message, "hint": "Look at the disk that holds the data directory."}
-        return {"error": "The running VeilSupport does not know this.", "hint": "Restart it: it is another version."}
+            yield {"error": error.message, "hint": "Look at the disk that holds the data directory."}
 
     async def _reload(self, settings: Config) -> None:
         """Take what can be taken without a new start. SetupError: the private onion service's key cannot be kept."""
@@ -308,30 +309,3 @@ class Appliance:
             await self._desk.change_admins(admins, now=time.time())
         finally:
             self._bridge_anew.set()
-
-    @contextlib.asynccontextmanager
-    async def _status_socket(self) -> AsyncIterator[None]:
-        """Whoever may open the socket (0600) sends one line, and gets one JSON document.
-
-        What was asked is done to its end, however long the disk takes: half of it would be worse than nobody to tell.
-        """
-
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError, TimeoutError, ValueError):  # ValueError: a line without end
-                async with asyncio.timeout(_ASKING_SECONDS):
-                    line = await reader.readline()
-                told = json.dumps(await self._told(line)).encode()
-                async with asyncio.timeout(_ASKING_SECONDS):
-                    writer.write(told)
-                    await writer.drain()
-            writer.close()
-
-        path = self._directory.status_socket
-        path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(answer, path)
-        path.chmod(0o600)
-        try:
-            yield
-        finally:
-            server.close()
-            path.unlink(missing_ok=True)

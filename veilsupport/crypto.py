@@ -11,6 +11,7 @@ Which key opens what:
     token        ─ BLAKE2b ───────────────────────▶ hash in the row, and the key that wraps the visitor's key there
     visitor's X25519 key ─ crypto_box_seal ───────▶ bodies at rest
     appliance's key ─ BLAKE2b ────────────────────▶ pepper, outbox key, settings key, form key
+    backup's passphrase ─ Argon2id ───────────────▶ root ─▶ key check, and the key of the backup's stream
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class ApplianceKey:
         if passphrase is None:
             return _json({"version": 1, "key": _b64(self.secret)})
         salt = random_bytes(16)
-        wrapped = wrap(_slow_hash(passphrase, salt, _PASSPHRASE), self.secret, b"appliance")
+        wrapped = wrap(slow_hash(passphrase, salt, PASSPHRASE), self.secret, b"appliance")
         return _json({"version": 1, "salt": _b64(salt), "wrapped": _b64(wrapped)})
 
     @classmethod
@@ -97,7 +98,7 @@ class ApplianceKey:
             salt, wrapped = _unb64(stored["salt"], 16), _unb64(stored["wrapped"])
             if passphrase is None:
                 raise SetupError("The appliance's key is protected by a passphrase.", hint="Give the passphrase.")
-            return cls(unwrap(_slow_hash(passphrase, salt, _PASSPHRASE), wrapped, b"appliance"))
+            return cls(unwrap(slow_hash(passphrase, salt, PASSPHRASE), wrapped, b"appliance"))
         except SealError:
             raise SetupError("The passphrase does not open the appliance's key.", hint="Try it again.") from None
         except (ValueError, KeyError, TypeError):
@@ -124,6 +125,42 @@ def _unb64(text: str, length: int | None = None) -> bytes:
     if length is not None and len(raw) != length:
         raise ValueError("wrong length")
     return raw
+
+
+# ---- streams: what is too long to be sealed at once (a backup) -------------------------------------------------
+
+
+class SealingStream:
+    """crypto_secretstream_xchacha20poly1305: chunks that open only whole, in order, and up to the last (libsodium)."""
+
+    def __init__(self, key: bytes) -> None:
+        """The key may seal many streams: `header` (24 bytes), which the reader needs, is random."""
+        self._state = nacl.bindings.crypto_secretstream_xchacha20poly1305_state()
+        self.header: bytes = nacl.bindings.crypto_secretstream_xchacha20poly1305_init_push(self._state, key)
+
+    def seal(self, chunk: bytes, context: bytes, *, last: bool) -> bytes:
+        """17 bytes longer. TAG_FINAL marks the last chunk, so that a stream cut off between two is found out."""
+        tag = _FINAL if last else nacl.bindings.crypto_secretstream_xchacha20poly1305_TAG_MESSAGE
+        return bytes(nacl.bindings.crypto_secretstream_xchacha20poly1305_push(self._state, chunk, context, tag))
+
+
+class OpeningStream:
+    def __init__(self, key: bytes, header: bytes) -> None:
+        self._state = nacl.bindings.crypto_secretstream_xchacha20poly1305_state()
+        nacl.bindings.crypto_secretstream_xchacha20poly1305_init_pull(self._state, header, key)
+
+    def open(self, sealed: bytes, context: bytes) -> tuple[bytes, bool]:
+        """The chunk, and whether it is the last. SealError: not the one that was sealed next with that context."""
+        try:
+            chunk, tag = nacl.bindings.crypto_secretstream_xchacha20poly1305_pull(self._state, sealed, context)
+        except (nacl.exceptions.CryptoError, ValueError):
+            raise SealError("A chunk of a sealed stream did not open.") from None
+        return chunk, tag == _FINAL
+
+
+_FINAL: Final = nacl.bindings.crypto_secretstream_xchacha20poly1305_TAG_FINAL
+STREAM_EXTRA_BYTES: Final = nacl.bindings.crypto_secretstream_xchacha20poly1305_ABYTES
+STREAM_HEADER_BYTES: Final = nacl.bindings.crypto_secretstream_xchacha20poly1305_HEADERBYTES
 
 
 # ---- wrapping with a secret key --------------------------------------------------------------------------
@@ -269,16 +306,17 @@ def onion_address(key: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cost:
+class Cost:
     passes: int
     memory_kib: int
 
 
-_PASSWORD: Final = _Cost(passes=3, memory_kib=65_536)  # RFC 9106 §4, second recommendation; 0.14 s here
-_PASSPHRASE: Final = _Cost(passes=4, memory_kib=262_144)  # once per start, so it may cost a second
+_PASSWORD: Final = Cost(passes=3, memory_kib=65_536)  # RFC 9106 §4, second recommendation; 0.14 s here
+PASSPHRASE: Final = Cost(passes=4, memory_kib=262_144)  # once per start, so it may cost a second
 
 
-def _slow_hash(secret: Private, salt: bytes, cost: _Cost) -> bytes:
+def slow_hash(secret: Private, salt: bytes, cost: Cost) -> bytes:
+    """32 bytes of Argon2id; as slow, and as hungry for memory, as the cost says."""
     plain = unicodedata.normalize("NFKC", secret.reveal()).encode(errors="replace")
     return argon2.low_level.hash_secret_raw(
         plain, salt, cost.passes, cost.memory_kib, parallelism=1, hash_len=32, type=argon2.low_level.Type.ID
@@ -308,7 +346,7 @@ class Passwords:
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            root = await loop.run_in_executor(self._pool, _slow_hash, password, salt, _PASSWORD)
+            root = await loop.run_in_executor(self._pool, slow_hash, password, salt, _PASSWORD)
         finally:
             self._waiting -= 1
         return derive(root, "veil-wrap")

@@ -5,6 +5,7 @@ data/README.md lists every file. Knows files and wrapping, not what is kept.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -12,7 +13,7 @@ import os
 import shutil
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -258,9 +259,18 @@ def change_settings(data: Path, change: Callable[[Config], Config]) -> Config:
 
 
 def ask(data: Path, line: str, *, seconds: float = 30.0) -> dict[str, Any] | None:
-    """What the appliance that runs on that directory answers to "status" or "reload"; None when none runs.
+    """The first document of what the appliance that runs on that directory answers (controlsocket.py); None: none runs.
 
     SetupError: it is there, but has not answered within `seconds`.
+    """
+    with contextlib.closing(ask_on(data, line, seconds=seconds)) as documents:
+        return next(documents, None)
+
+
+def ask_on(data: Path, line: str, *, seconds: float = 30.0) -> Generator[dict[str, Any], None, None]:
+    """Every document of its answer as it comes, none when no appliance runs there.
+
+    SetupError: it has not answered, or not gone on, within `seconds`; or it ended in the middle.
     """
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(seconds)
@@ -269,11 +279,16 @@ def ask(data: Path, line: str, *, seconds: float = 30.0) -> dict[str, Any] | Non
         except TimeoutError:
             raise _NO_ANSWER from None
         except OSError:
-            return None
+            return
         try:
             link.sendall(f"{line}\n".encode())
-            told: dict[str, Any] = json.loads(b"".join(iter(lambda: link.recv(65_536), b"")))
-            return told
+            answered = False
+            with link.makefile("rb") as answer:
+                for document in answer:
+                    answered = True
+                    yield json.loads(document)
+            if not answered:
+                raise _NO_ANSWER
         except (OSError, ValueError):  # ValueError: it ended in the middle of its answer
             raise _NO_ANSWER from None
 

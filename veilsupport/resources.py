@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
-# PyInstaller unpacks the one-file executable there; https://pyinstaller.org/en/stable/runtime-information.html
+# https://pyinstaller.org/en/stable/runtime-information.html
+IS_BUILT: Final[bool] = getattr(sys, "frozen", False)  # the one executable, not a checkout
+MANIFEST: Final = "bundle.json"  # what is inside it; only there
+
 _ROOT: Final = Path(getattr(sys, "_MEIPASS", Path(__file__).resolve().parent.parent))
 
 

@@ -1,11 +1,12 @@
--- The whole of what VeilSupport keeps, version 3. Units and meanings stand beside each column.
+-- The whole of what VeilSupport keeps, version 4. Units and meanings stand beside each column.
 --
 -- What is NOT here, and why: no network address, no user agent, no circuit (nobody is identified by them); no e-mail address
 -- (only a keyed hash); no return code and no session token (only hashes, and keys wrapped under what they derive); no JID (a keyed
 -- hash); no word of a delivered message that this file and the appliance's key together could open (bodies are sealed to the
 -- visitor's key, which only their code, password or token unwraps), but for those held for an admin who is told only that
 -- there is a message: until asked for, or until the conversation is closed, blocked or burned; no time finer than a minute
--- (sequence numbers give the order).
+-- (sequence numbers give the order). And no key that opens the archive, if the operator has turned it on: its second copies
+-- (`archived`) open to the recovery words, which were shown once.
 --
 -- What a reader of this file does learn: how many visitors, sessions and messages there are, and whether someone comes
 -- back by code or by e-mail; each conversation's alias, site and standing; in which minute each message was kept and each
@@ -13,9 +14,14 @@
 -- it came, and to which of the admins (numbered by a hash) it went; who of them has claimed a conversation; the names of
 -- canned answers; how many OMEMO sessions there are. From `inbox`: in which minutes stanzas of the admins took effect, and how
 -- many, those of burned conversations too. From `cursor`: how many archives (one for each room) are read, and in which
--- minute the newest stanza of each was taken; a burned conversation's is gone with it.
+-- minute the newest stanza of each was taken; a burned conversation's is gone with it. From `archived`: that the archive was
+-- turned on, and which messages have a copy in it.
+--
+-- What has expired (the settings' retention_days and idle_days) is gone from all tables. While the conversation of an expired
+-- message is still there, so is, of what went to single admins, which stanzas they were and to whom, without when: burning
+-- asks for their removal. `inbox` keeps its rows for two months, and longer where an archive was last read before that.
 
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 
 -- An anonymous person.
 CREATE TABLE visitor (
@@ -61,13 +67,22 @@ CREATE INDEX conversation_newest ON conversation (standing, last_minute);
 -- One utterance, clustered so that a page of history is one run of the tree.
 CREATE TABLE message (
     conversation BLOB NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
-    seq          INTEGER NOT NULL,  -- from 1, without gaps
+    seq          INTEGER NOT NULL,  -- from 1; the oldest go when they expire, the others keep their numbers
     author       TEXT NOT NULL CHECK (author IN ('visitor', 'admin', 'desk')),
     progress     INTEGER NOT NULL,  -- 0 kept, 1 handed over, 2 on a device, 3 read
     minute       INTEGER NOT NULL,
     sealed       BLOB NOT NULL,  -- crypto_box_seal to the visitor; the author's name and the place stand inside
     state        TEXT NOT NULL DEFAULT 'said' CHECK (state IN ('said', 'corrected', 'retracted')),
     PRIMARY KEY (conversation, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Second copies for those who answer, while the operator's archive is on.
+CREATE TABLE archived (
+    conversation BLOB NOT NULL,
+    seq          INTEGER NOT NULL,
+    sealed       BLOB NOT NULL,  -- crypto_box_seal to the archive; the author's name and the place stand inside
+    PRIMARY KEY (conversation, seq),
+    FOREIGN KEY (conversation, seq) REFERENCES message (conversation, seq) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 
 -- By what an admin's later correction or retraction names which message.
@@ -99,9 +114,9 @@ CREATE TABLE delivery (
     admin        BLOB NOT NULL,  -- keyed BLAKE2b of the bare JID; 32 times 01: a room; 32 times 00: nobody yet
     kind         TEXT NOT NULL CHECK (kind IN ('message', 'news', 'notice', 'retract', 'destroy')),
     conversation BLOB REFERENCES conversation (id) ON DELETE CASCADE,  -- NULL: belongs to none
-    seq          INTEGER,  -- the message it carries; NULL for all other kinds
+    seq          INTEGER,  -- the message it carries; NULL for all other kinds, and once that message has expired
     state        TEXT NOT NULL CHECK (state IN ('held', 'due', 'sent', 'acked', 'arrived', 'read')),  -- held: until asked for
-    made_minute  INTEGER NOT NULL,
+    made_minute  INTEGER NOT NULL,  -- 0 once what it carried has expired
     due_minute   INTEGER NOT NULL,  -- not before this; later after each refusal
     sent_minute  INTEGER,  -- of the last attempt
     refusals     INTEGER NOT NULL,
@@ -130,10 +145,11 @@ CREATE TABLE cursor (
     minute   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- What the operator set and must not rest in the open (the XMPP password), wrapped under the appliance's settings key.
+-- What was set and is no line of the settings' file.
 CREATE TABLE setting (
     name  TEXT PRIMARY KEY,
-    value BLOB NOT NULL
+    value BLOB NOT NULL  -- wrapped under the appliance's settings key; but for `archive`: 1 on, 0 off; its X25519 public
+                         -- key; a keyed BLAKE2b of both, so that nobody who writes to this file puts in a key of their own
 ) STRICT, WITHOUT ROWID;
 
 -- Answers that admins keep for use again.

@@ -144,10 +144,19 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
     )
     row = (visitor, seq, new.author, Progress.KEPT, minute, new.seal(seq), MessageState.SAID)
     db.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    keep_copy(db, visitor, seq, new.copy(seq) if new.copy else None)
     db.executemany("INSERT OR IGNORE INTO handle VALUES (?, ?, ?)", [(key, visitor, seq) for key in new.handles])
     for delivery in [*new.deliveries, *(new.if_claimed if claimed else ())]:
         insert_delivery(db, delivery, visitor, seq if delivery.kind is DeliveryKind.MESSAGE else None, minute)
     return Kept(after, seq, reopened=standing is not before.standing, claimed=claimed)
+
+
+def keep_copy(db: Db, conversation: bytes, seq: int, copy: bytes | None) -> None:
+    """The archive has this copy of the message from now on; None: it has none."""
+    if copy is None:
+        db.execute("DELETE FROM archived WHERE conversation = ? AND seq = ?", (conversation, seq))
+    else:
+        db.execute("INSERT OR REPLACE INTO archived VALUES (?, ?, ?)", (conversation, seq, copy))
 
 
 def _waiting(before: Conversation, author: Author, minute: int) -> int | None:

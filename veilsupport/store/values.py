@@ -56,6 +56,7 @@ class NewMessage:
     claimed_by: bytes | None = None
     if_claimed: Sequence[NewDelivery] = ()
     handles: Sequence[bytes] = ()
+    copy: Callable[[int], bytes] | None = None  # as `seal`, for the archive; None: it is not on
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,17 @@ class StoredMessage:
     minute: int
     sealed: bytes
     state: MessageState
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCopy:
+    """A message as the archive has it."""
+
+    seq: int
+    author: Author
+    minute: int
+    state: MessageState
+    sealed: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 from veilsupport.errors import SetupError, StoreError
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 BATCH_MAX: Final = 512
 WAITING_MAX: Final = 20_000  # writes that may wait; beyond, new ones are refused instead of buffered
 

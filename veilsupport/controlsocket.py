@@ -1,0 +1,57 @@
+"""The control socket: whoever may open it (0600) asks one line of the running appliance, and gets JSON documents.
+
+A line is a word, and perhaps a blank and a JSON value. Each document of the answer is a line; most questions have one,
+a long job says each step as it is done. Knows nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final
+
+_ASKING_SECONDS: Final = 5.0
+
+Document = dict[str, Any]
+Answer = Callable[[str, str], AsyncGenerator[Document, None]]  # to a word, and the JSON text behind it or ""
+
+
+@contextlib.asynccontextmanager
+async def served(path: Path, answer: Answer) -> AsyncIterator[None]:
+    """Answer there as long as the block lasts.
+
+    What a document tells is done to its end before, however long the disk takes: half of it would be worse than nobody
+    to tell. Whoever goes away in the middle of a longer answer ends it there.
+    """
+
+    async def told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, TimeoutError, ValueError):  # ValueError: a line without end, or not UTF-8
+            async with asyncio.timeout(_ASKING_SECONDS):
+                line = (await reader.readline()).decode()
+            word, _, rest = line.strip().partition(" ")
+            async with contextlib.aclosing(answer(word, rest)) as documents:
+                async for document in documents:
+                    writer.write(json.dumps(document).encode() + b"\n")
+                    async with asyncio.timeout(_ASKING_SECONDS):
+                        await writer.drain()
+        writer.close()
+
+    _clear(path)
+    server = await asyncio.start_unix_server(told, path)
+    _close_to_others(path)
+    try:
+        yield
+    finally:
+        server.close()
+        _clear(path)
+
+
+def _clear(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _close_to_others(path: Path) -> None:
+    path.chmod(0o600)
