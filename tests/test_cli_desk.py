@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from tests.live.appliance import Appliance
 from tests.live.overhttp import browser_at
-from tests.test_cli import free_port
+from tests.ports import free_port
 from veilsupport import config, directory, people
 from veilsupport.cli import cli
 from veilsupport.cli_desk import _LINE_MAX_BYTES
@@ -49,7 +49,7 @@ def appliance(tmp_path: Path) -> Iterator[Appliance]:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     (data / FILE_NAME).write_text(SETTINGS)
-    with Appliance(data, "--no-tor", "--port", free_port()) as running:
+    with Appliance(data, "--no-tor", "--port", str(free_port())) as running:
         running.wait_for_page()
         yield running
 

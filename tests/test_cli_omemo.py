@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from tests.live.appliance import Appliance, run_command
+from tests.ports import free_port
 
 ACCOUNT = ("--jid", "desk@chat.example", "--host", "127.0.0.1", "--port", "9", "--admin", "ada@chat.example=Ada")
 PASSWORD = {"VEILSUPPORT_XMPP_PASSWORD": "pw"}
@@ -24,7 +25,7 @@ def test_setup_says_the_fingerprint_and_the_running_desk_has_the_same(tmp_path: 
     assert said is not None
     fingerprint = said[0].rpartition("=")[2]
     assert run_command("omemo", "--data", str(data)).returncode == 1  # nothing runs
-    with Appliance(data, "--no-tor", "--port", "18471") as appliance:
+    with Appliance(data, "--no-tor", "--port", str(free_port())) as appliance:
         appliance.wait_for_page()
         appliance.wait_until("keys loaded", lambda told: told["xmpp"]["omemo"])
         shown = run_command("omemo", "--data", str(data))

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from tests.live.appliance import Appliance
 from tests.live.overhttp import browser_at
-from tests.test_cli import free_port, refused
+from tests.ports import free_port
+from tests.test_cli import refused
 from veilsupport import config, directory
 from veilsupport.cli import cli
 from veilsupport.config import FILE_NAME
@@ -39,7 +40,7 @@ def wrong(command: str, data: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def appliance(tmp_path: Path) -> Iterator[Appliance]:
-    with Appliance(tmp_path / "data", "--no-tor", "--port", free_port()) as running:
+    with Appliance(tmp_path / "data", "--no-tor", "--port", str(free_port())) as running:
         running.wait_for_page()
         yield running
 

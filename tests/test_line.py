@@ -286,6 +286,20 @@ def test_admin_who_asks_is_let_see_us() -> None:
     in_loop(story)
 
 
+def test_an_admin_is_there_by_their_own_presence_and_not_by_its_errors() -> None:
+    async def story() -> None:
+        seen: list[tuple[str, bool]] = []
+        gate = line(lambda signal: None)
+        gate.on_presence = lambda jid, here: seen.append((jid, here))
+        for kind in ("", "type='error'", "type='unavailable'", "type='subscribe'"):
+            presence = f"<presence xmlns='jabber:client' from='ada@chat.example/phone' {kind}/>"
+            gate.recv_stanza(Presence(gate, xml(presence), recv=True))
+        assert seen == [("ada@chat.example/phone", True), ("ada@chat.example/phone", False)]
+        gate.drop()
+
+    in_loop(story)
+
+
 def test_state_says_what_happens_and_when_next(tmp_path: Path) -> None:
     async def story() -> None:
         states: list[LinkState] = []

@@ -238,6 +238,32 @@ def test_keys_that_a_break_kept_from_us_are_asked_for_again_in_the_same_session(
     in_loop(story)
 
 
+@pytest.mark.parametrize("node", ["devicelist", "bundles"])
+def test_keys_that_were_not_waited_for_are_asked_for_again_in_the_same_session(node: str) -> None:
+    async def story() -> None:
+        server = Server()
+        desk, ada = await Party(server, DESK).begin(), await Party(server, ADA).begin()
+        hanging, ask = asyncio.Event(), desk.line.ask
+
+        async def hangs(
+            kind: str, payload: Element, *, to: str = "", timeout_seconds: float = 30
+        ) -> Element | Declined:
+            if node in payload[0].get("node", ""):
+                hanging.set()
+                await asyncio.Event().wait()
+            return await ask(kind, payload, to=to, timeout_seconds=timeout_seconds)
+
+        desk.line.ask = hangs  # type: ignore[method-assign]
+        sealing = asyncio.create_task(desk.sealed("one", ada))
+        await hanging.wait()
+        sealing.cancel()
+        await asyncio.wait([sealing])
+        desk.line.ask = ask  # type: ignore[method-assign]
+        assert await ada.opens(await desk.sealed("two", ada), desk) == "two"
+
+    in_loop(story)
+
+
 @in_a_loop
 async def test_nothing_is_posted_while_the_line_is_down() -> None:
     _, desk, ada = await pair()

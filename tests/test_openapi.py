@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import re
-import socket as sockets
 import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -24,6 +23,7 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 
 from tests.browser import Served, site_of
 from tests.desks import desk_in
+from tests.ports import free_port
 from tests.program import SITES, Program, tell
 from veilsupport import crypto, limits
 from veilsupport.desk import Desk
@@ -42,8 +42,7 @@ class Server(threading.Thread):
         super().__init__(daemon=True)
         self._directory = directory
         self._serving = threading.Event()
-        with sockets.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}{api.ROOT}"
         self.bugs: list[BaseException] = []
 
@@ -78,7 +77,7 @@ class Server(threading.Thread):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crypto, "_PASSWORD", crypto._Cost(passes=1, memory_kib=8))  # or it would take minutes
+        patch.setattr(crypto, "_PASSWORD", crypto.Cost(passes=1, memory_kib=8))  # or it would take minutes
         with Server(tmp_path_factory.mktemp("desk")) as running:
             yield running
             assert running.bugs == []

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.browser import ONION, Served, site_of
 from tests.desks import desk_in
+from tests.ports import free_port
 from tests.program import SITES
 from veilsupport.desk import Desk
 from veilsupport.limits import Limits
@@ -171,8 +172,7 @@ def test_a_refused_handshake_carries_the_error_and_our_headers(tmp_path: Path) -
 def test_loopback_speaks_websocket_too(tmp_path: Path) -> None:
     async def run() -> None:
         stop, ready = asyncio.Event(), asyncio.Event()
-        with sockets.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         async with desk_in(tmp_path) as desk, asyncio.TaskGroup() as tasks:
             served = site_of(desk)
             tasks.create_task(serve(served.site, unix_socket=None, port=port, stop=stop, ready=ready))

@@ -104,7 +104,7 @@ class Appliance:
             time.sleep(0.05)
         raise AssertionError(f"not {what}: {told}\n{self.output}")
 
-    def stop(self, *, seconds: float = 5) -> int:
+    def stop(self, *, seconds: float = 10) -> int:
         """SIGTERM; the exit status. Fails when it takes longer than it may."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)

@@ -14,7 +14,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from tests.live.xmppserver import XmppServer, free_ports
+from tests.live.xmppserver import XmppServer
+from tests.ports import free_port
 
 _OPEN_NODES: Final = "eu.siacs.conversations.axolotl.*"  # OMEMO's device lists and bundles, for everybody to read
 # Prosody's name of a thing → ejabberd's, so that `without` reads alike for both.
@@ -69,7 +70,7 @@ class Ejabberd(XmppServer):
     ) -> None:
         super().__init__(domain=domain, component_secret=component_secret)
         self._accounts = dict(accounts)
-        [self._api_port] = free_ports(1)
+        self._api_port = free_port()
         modules: dict[str, Any] = {
             module: _SETTINGS.get(module, {}) for name, module in _MODULES.items() if name not in without
         }

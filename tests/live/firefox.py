@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NewType, TypeVar
 
+from tests.ports import free_port
+
 Element = NewType("Element", str)
 T = TypeVar("T")
 
@@ -88,7 +90,7 @@ class Firefox:
     ) -> None:
         self._profile = Path(tempfile.mkdtemp(prefix="firefox-"))
         self._serial = 0
-        port = _free_port()
+        port = free_port()
         _write_prefs(
             self._profile / "user.js",
             _QUIET
@@ -319,10 +321,3 @@ def _launch(profile: Path, width: int, height: int) -> subprocess.Popen[bytes]:
             # The content sandbox needs namespaces that containers often do not give.
             env={**os.environ, "HOME": str(profile), "MOZ_DISABLE_CONTENT_SANDBOX": "1"},
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port

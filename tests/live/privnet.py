@@ -18,7 +18,6 @@ import contextlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -28,6 +27,7 @@ from types import TracebackType
 from typing import Final
 
 from tests.live.tornode import VOTE_DELAY_SECONDS, VOTING_SECONDS, ControlPort, Node, Role, found
+from tests.ports import free_ports
 from veilsupport.errors import Unavailable
 from veilsupport.socks import SocksProxy, dial
 
@@ -42,7 +42,7 @@ class PrivateTorNetwork:
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="privnet-"))
-        ports = iter(_free_ports(1 + _RELAYS + 1 + 2 + 1))
+        ports = iter(free_ports(1 + _RELAYS + 1 + 2 + 1))
         self._authority = Node(self.directory / "auth", Role.AUTHORITY, next(ports), next(ports))
         relays = [Node(self.directory / f"relay{i}", Role.RELAY, next(ports)) for i in range(_RELAYS)]
         self._relays = [*relays, Node(self.directory / "exit", Role.EXIT, next(ports))]
@@ -202,12 +202,3 @@ def _until(done: Callable[[], bool], what: str) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"{what} is not ready after {_READY_SECONDS} s")
         time.sleep(_POLL_SECONDS)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Distinct loopback ports: held together while they are chosen, then released."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

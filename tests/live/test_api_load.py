@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import http.client
 import json
-import socket as sockets
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.live.appliance import Appliance
 from tests.live.prosody import Prosody
 from tests.live.test_main_job import PASSWORDS, is_online, phone_of, set_up
+from tests.ports import free_port
 from tests.test_wire import close_code, frame, read_frame
 from veilsupport.web.frames import Close
 
@@ -81,9 +81,7 @@ def prosody() -> Iterator[Prosody]:
 def desk(prosody: Prosody, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
     data = tmp_path_factory.mktemp("desk") / "data"
     set_up(data, prosody, host="127.0.0.1", port=prosody.port)
-    with sockets.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with Appliance(data, "--no-tor", "--port", str(port)) as appliance:
+    with Appliance(data, "--no-tor", "--port", str(free_port())) as appliance:
         appliance.wait_until("online", is_online)
         yield appliance
         assert appliance.stop() == 0

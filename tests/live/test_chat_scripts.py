@@ -17,7 +17,7 @@ from tests.live.privnet import PrivateTorNetwork
 from tests.live.prosody import Prosody
 from tests.live.test_main_job import PASSWORDS, is_online, phone_of, set_up
 from tests.live.test_quiet_page import SCREENSHOTS, Served
-from tests.live.test_sdk import free_port
+from tests.ports import free_port
 from tests.test_web_changes import answers_as, corrects, retracts
 from veilsupport.config import FILE_NAME
 from veilsupport.desk.attendance import AWAY

@@ -25,7 +25,7 @@ from tests.live.ownserver import PASSWORDS, BarePhone, OwnServer
 from tests.live.phonecontacts import ContactsPhone, sender
 from tests.live.profanity import Profanity
 from tests.live.prosody import Prosody
-from tests.live.xmppserver import free_ports
+from tests.ports import free_port
 from tests.program import Program
 from veilsupport import crypto
 from veilsupport.config import FILE_NAME
@@ -600,7 +600,7 @@ def test_the_program_runs_so_by_its_settings(server: Server, tmp_path: Path) -> 
         done = await asyncio.to_thread(run_command, "setup", "--data", str(tmp_path), "--password-file", str(secret))
         assert done.returncode == 0, done.stderr
         secret.unlink()
-        with Appliance(tmp_path, "--no-tor", "--port", str(free_ports(1)[0])) as appliance:
+        with Appliance(tmp_path, "--no-tor", "--port", str(free_port())) as appliance:
             page = await asyncio.to_thread(appliance.wait_for_page)
             async with ContactsPhone(jid, "pw", component=server.component, port=server.port) as ada:
                 visitor = Program(browser_at(page).app, host=page.partition("//")[2])

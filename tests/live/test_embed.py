@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.live.firefox import Element, Firefox
 from tests.live.othersite import OtherSite
 from tests.live.overhttp import browser_at
 from tests.live.privnet import PrivateTorNetwork
+from tests.ports import free_port
 from veilsupport.config import FILE_NAME
 
 _serials = itertools.count()
@@ -49,12 +49,6 @@ class Stage:
     desk: str  # the desk's address, without the last slash
     listed: OtherSite
     unlisted: OtherSite
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

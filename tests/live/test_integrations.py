@@ -28,7 +28,8 @@ from tests.live.chromium import Chromium
 from tests.live.firefox import Firefox
 from tests.live.overhttp import browser_at
 from tests.live.privnet import PrivateTorNetwork
-from tests.live.test_embed import add_site, free_port
+from tests.live.test_embed import add_site
+from tests.ports import free_port
 from veilsupport.config import FILE_NAME
 
 INTEGRATIONS = TOP / "packaging" / "integrations"

@@ -19,7 +19,7 @@ from tests.live.ownserver import DISCO, PASSWORDS, SHIPPED, BarePhone, OwnServer
 from tests.live.privnet import PrivateTorNetwork
 from tests.live.test_tor import listening_tcp_ports
 from tests.live.tornode import Node, Role, found
-from tests.live.xmppserver import free_ports
+from tests.ports import free_port
 from veilsupport import crypto
 from veilsupport.config import FILE_NAME
 from veilsupport.errors import Unavailable
@@ -177,7 +177,7 @@ def client_tor(net: PrivateTorNetwork, directory: Path, key_line: str) -> Iterat
     keys.mkdir(mode=0o700, parents=True)
     directory.chmod(0o700)
     (keys / "veilsupport.auth_private").write_text(f"{key_line}\n")
-    node = Node(directory, Role.CLIENT, free_ports(1)[0])
+    node = Node(directory, Role.CLIENT, free_port())
     node.start((*net.torrc_lines, f"ClientOnionAuthDir {keys}"))
     assert node.process is not None
     try:
@@ -286,26 +286,26 @@ async def comes_and_goes(
     data, onion = appliance.data, server.domain
     assert not await reaches(SocksProxy(net.socks), onion)
     reader, writer = await half_a_request(net, page)
-    ada_key = key_in(veilsupport(data, "onion", "client", "add", "ada-phone"))
+    ada_key = key_in(veilsupport(data, "onion", "client", "add", "ada-phone", "--xmpp"))
     appliance.wait_until("published", private_is("published, for 1 client"))
     writer.write(b"Connection: close\r\n\r\n")
     assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 2")
     writer.close()
-    assert f"XMPP onion: {onion} (published, for 1 client)" in veilsupport(data, "status")
+    assert f"{onion} (published, for 1 client)" in run_command("status", "--data", str(data)).stdout
     with client_tor(net, tmp_path / "ada", ada_key) as socks:
         await until_reached(socks, onion)
         async with carried(socks, onion, 5222) as port, phone_of(server, "ada", port=port) as phone:
             phone.say("!help")
             await phone.text("!status", seconds=30)
             assert not await reaches(SocksProxy(net.socks), onion)
-            bob_key = key_in(veilsupport(data, "onion", "client", "add", "bob-phone"))
+            bob_key = key_in(veilsupport(data, "onion", "client", "add", "bob-phone", "--xmpp"))
             appliance.wait_until("published", private_is("published, for 2 clients"))
-            veilsupport(data, "onion", "client", "remove", "ada-phone")
+            veilsupport(data, "onion", "client", "remove", "ada-phone", "--xmpp")
             appliance.wait_until("published", private_is("published, for 1 client"))
             await asyncio.wait_for(phone._client.wait_until("disconnected", 30), 30)
         with client_tor(net, tmp_path / "bob", bob_key) as other_socks:
             await until_reached(other_socks, onion)
         assert not await reaches(socks, onion)  # not over the circuit that was open, either
-    veilsupport(data, "onion", "client", "remove", "bob-phone")
+    veilsupport(data, "onion", "client", "remove", "bob-phone", "--xmpp")
     appliance.wait_until("gone", private_is("not published: no client is authorised"))
     assert not await reaches(SocksProxy(net.socks), onion)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -21,6 +20,7 @@ from tests.browser import OWN, answers, site_of
 from tests.desks import ADA, desk_in
 from tests.live.firefox import Firefox
 from tests.live.test_main_job import everything, shows_in_view, write_first
+from tests.ports import free_port
 from tests.test_web_changes import answers_as, corrects, retracts
 from veilsupport.desk import Desk
 from veilsupport.desk.attendance import AWAY
@@ -42,8 +42,7 @@ class Served(threading.Thread):
         super().__init__(daemon=True)
         self._directory = directory
         self._ready = threading.Event()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self.page = f"http://127.0.0.1:{self._port}"
 
     def run(self) -> None:
@@ -176,9 +175,12 @@ def test_a_message_ends_it_at_once(visitor: Firefox, served: Served) -> None:
 
 
 def shown_line(browser: Firefox) -> str:
-    """The one sentence that shows."""
-    [shown] = [each for each in browser.find_all(".lines .line") if browser.style(each, "display") != "none"]
-    return browser.text(shown)
+    """The one sentence that shows; all looked at in one moment, as they change places."""
+    [shown] = browser.script(
+        "return Array.from(document.querySelectorAll('.lines .line'))"
+        ".filter((each) => getComputedStyle(each).display !== 'none').map((each) => each.innerText)"
+    )
+    return str(shown)
 
 
 def test_the_sentence_about_those_who_answer_changes_with_the_desk(visitor: Firefox, served: Served) -> None:

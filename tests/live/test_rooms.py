@@ -223,9 +223,10 @@ def test_a_correction_may_turn_a_line_into_another_kind(run: Runner) -> None:
             note = ada.room_say(room, "!note and another")
             got = await ada.room_until(lambda got: got.id == note, room)
             ada.room_retract(room, got.stanza_id)  # it never reached the visitor: nobody has to be told
-            ada.room_say(room, "fence")
-            await stage.answered(session, "I meant this for the visitor", "", "fence")
-            assert not any("not known here" in body for body in ada.bodies(room))
+            ada.room_say(room, "!who")
+            await ada.room_text("Ada: there", room)
+            assert stage.answers(session) == ["I meant this for the visitor", ""]
+            assert not any("It is not known here" in body for body in ada.bodies(room))
 
     run(story)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.live.appliance import Appliance
 from tests.live.chromium import Chromium, ChromiumError, Tab
 from tests.live.node import Node, NodeError
 from tests.live.othersite import OtherSite
+from tests.ports import free_port
 from veilsupport.config import FILE_NAME
 
 # What every program of these tests begins with. `make` gives a client whose doings are written down in it.
@@ -82,12 +82,6 @@ def appliance_at(data: Path, origin: str) -> Iterator[Appliance]:
     with Appliance(data, "--no-tor", "--port", str(free_port())) as running:
         running.wait_for_page()
         yield running
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Final, Self
 
+from tests.ports import free_ports
+
 _START_SECONDS: Final = 30
 _STOP_SECONDS: Final = 15
 
@@ -140,14 +142,6 @@ class XmppServer:
             capture_output=True,
             timeout=30,
         )
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def answers(port: int) -> bool:

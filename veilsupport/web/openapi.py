@@ -6,6 +6,7 @@ What OpenAPI has no words for stands beside it as `x-websocket`, `x-errors` and 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -136,8 +137,9 @@ def _query(shape: type[shapes.Shape]) -> list[Json]:
     return found
 
 
+@functools.cache
 def _schemas() -> Json:
-    """Every type by its name: as we read it where it comes in, as we write it where it goes out."""
+    """Every type by its name: as we read it where it comes in, as we write it where it goes out. It is not changed."""
     asked = {row.asks for row in api.TABLE} | set(frames.HEARD_FRAMES)
     answered = {row.answers for row in api.TABLE if row.answers} | {*frames.TOLD_FRAMES, shapes.ErrorAnswer}
     wanted = [(shape, "validation") for shape in asked] + [(shape, "serialization") for shape in answered - asked]
