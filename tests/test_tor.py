@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from veilsupport.errors import SetupError, Unavailable
 from veilsupport.socks import SocksProxy
-from veilsupport.tor import Client, PrivateService, TorDaemon, TorPhase, TorSettings, TorState
+from veilsupport.tor import OURSELVES, Access, Client, PrivateService, TorDaemon, TorPhase, TorSettings, TorState
 from veilsupport.tor.child import locked
+from veilsupport.tor.daemon import _without_lost_clients
 from veilsupport.tor.onion import (
     check_reachable,
     clear_leftovers,
@@ -35,7 +36,9 @@ from veilsupport.tor.state import (
     after,
     checked_badly,
     checked_well,
+    connected,
     parse_bootstrap,
+    published_anew,
     restarting,
     starting,
 )
@@ -179,6 +182,7 @@ def test_directories_and_torrc_are_ours_alone(tmp_path: Path) -> None:
     mine.control_socket.touch()
     write_torrc(mine)
     clear_leftovers(mine)
+    assert mine.onion is not None
     for directory in (mine.directory, mine.onion, mine.directory / "run", mine.directory / "data"):
         assert directory.stat().st_mode & 0o777 == 0o700
     assert mine.torrc.stat().st_mode & 0o777 == 0o600
@@ -208,6 +212,7 @@ def test_directory_that_cannot_be_made_is_a_setup_error(tmp_path: Path) -> None:
 
 def test_address_is_read_when_it_is_one(tmp_path: Path) -> None:
     mine = settings(tmp_path)
+    assert mine.onion is not None
     prepare_directories(mine)
     with pytest.raises(Unavailable):
         read_address(mine)
@@ -432,3 +437,87 @@ def test_private_service_is_changed_before_tor_runs(tmp_path: Path) -> None:
 def test_state_and_news_print_without_the_address(show: Callable[[object], str]) -> None:
     assert ADDRESS not in show(replace(TorState(), address=ADDRESS))
     assert ADDRESS not in show(DescriptorUploaded(ADDRESS, "AAAA"))
+
+
+# A client only, and a page for clients alone
+
+
+def client_only(directory: Path) -> TorSettings:
+    return TorSettings(directory=directory, onion=None)
+
+
+def test_client_only_publishes_nothing_and_has_no_directory_for_it(tmp_path: Path) -> None:
+    mine = client_only(tmp_path / "tor")
+    prepare_directories(mine)
+    write_torrc(mine)
+    assert "HiddenService" not in mine.torrc.read_text()
+    assert sorted(path.name for path in mine.directory.iterdir()) == ["data", "run", "torrc"]
+
+
+def test_client_only_is_connected_and_waits_for_nothing_more() -> None:
+    state = connected(after(BOOTSTRAPPING, Bootstrap(100, "Done")))
+    assert (state.phase, state.progress, state.trouble) == (TorPhase.CONNECTED, 100, None)
+    assert "published" not in state.summary
+
+
+def test_clients_of_the_page_are_written_before_it_can_be_published(tmp_path: Path) -> None:
+    mine = settings(tmp_path, clients=(ADA, BOB))
+    prepare_directories(mine)
+    write_torrc(mine)
+    files = tmp_path / "onion" / "authorized_clients"
+    assert {path.name for path in files.iterdir()} == {"ada.auth", "bob.auth"}
+    write_torrc(settings(tmp_path))
+    assert list(files.iterdir()) == [], "without clients everybody may come"
+
+
+def test_page_of_others_clients_has_to_be_found_again_once_it_was_published() -> None:
+    anew = published_anew(replace(REACHABLE, descriptors_uploaded=6))
+    assert (anew.phase, anew.descriptors_uploaded) == (TorPhase.PUBLISHING, 0)
+    assert published_anew(BOOTSTRAPPING) is BOOTSTRAPPING
+
+
+OURS = Client(OURSELVES, "C" * 51 + "Q")
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "cut"),
+    [
+        ((), (ADA, OURS), True),  # everybody might
+        ((ADA, OURS), (ADA, BOB, OURS), False),
+        ((ADA, BOB, OURS), (BOB, OURS), True),
+        ((ADA, OURS), (), False),  # everybody may
+        ((), (), False),
+    ],
+)
+def test_page_is_cut_off_when_somebody_may_reach_it_no_more(
+    tmp_path: Path, was: tuple[Client, ...], now: tuple[Client, ...], *, cut: bool
+) -> None:
+    before, after_it = settings(tmp_path, clients=was), settings(tmp_path, clients=now)
+    without = _without_lost_clients(before, after_it)
+    assert (without.onion is None) is cut
+    assert replace(without, onion=after_it.onion) == after_it
+
+
+def test_page_and_private_service_are_cut_off_each_for_itself(tmp_path: Path) -> None:
+    both = settings(tmp_path, clients=(ADA,), private=private(tmp_path, ADA, BOB))
+    assert _without_lost_clients(both, replace(both, clients=(BOB,))) == replace(both, clients=(BOB,), onion=None)
+    fewer = replace(both, private=private(tmp_path, ADA))
+    assert _without_lost_clients(both, fewer) == replace(fewer, private=None)
+
+
+def test_clients_are_counted_without_our_own_tor(tmp_path: Path) -> None:
+    states: list[TorState] = []
+    daemon = TorDaemon(settings(tmp_path), on_change=states.append)
+    daemon.serve((ADA, OURS))
+    daemon.serve((ADA, OURS))
+    assert [state.clients for state in states] == [1]
+    daemon.serve(())
+    assert daemon.state.clients == 0
+
+
+@pytest.mark.parametrize("show", [str, repr])
+def test_access_and_clients_print_nothing(tmp_path: Path, show: Callable[[object], str]) -> None:
+    shown = show(settings(tmp_path, clients=(ADA,), access=Access(ADDRESS, b"k" * 32)))
+    assert ADDRESS not in shown
+    assert ADA.key not in shown
+    assert "kkkk" not in shown

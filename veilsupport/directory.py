@@ -29,6 +29,7 @@ DATABASE: Final = "veilsupport.sqlite"
 KEY: Final = "appliance.key"
 ONION_KEY: Final = "hs_ed25519_secret_key"  # tor's name for it
 STATUS_SOCKET: Final = "status.sock"
+RESTORED: Final = "restored"  # a mark: this directory came out of a backup and has not been run since
 _NO_ANSWER: Final = SetupError(
     "The running VeilSupport has not answered, so it is not known whether that was done.",
     hint="Wait a moment, and look at it with: veilsupport status",
@@ -48,9 +49,15 @@ class Onion(StrEnum):
         return f"{self}.sealed"
 
 
+# What a backup takes, beside the database; whatever of it is there.
+KEPT: Final = (
+    *(config.FILE_NAME, KEY),
+    *(service.sealed for service in Onion),
+    *(f"tor/{service}/{ONION_KEY}" for service in Onion),
+)
 _OURS: Final = frozenset(
     (
-        *(DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", KEY, STATUS_SOCKET),
+        *(DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}.copy", KEY, STATUS_SOCKET, RESTORED),
         *(service.sealed for service in Onion),
         *("lock", "tor", "web", config.FILE_NAME, "README.md"),
     )
@@ -121,6 +128,14 @@ class DataDirectory:
     def is_new(self) -> bool:
         return not self._key.exists() and not self.database.exists()
 
+    @property
+    def is_restored(self) -> bool:
+        """It came out of a backup, and no first start of it has ended well (restored.py)."""
+        return (self.path / RESTORED).exists()
+
+    def forget_restored(self) -> None:
+        (self.path / RESTORED).unlink(missing_ok=True)
+
     def key(self, passphrase: Callable[[], Private | None], *, first: Private | None = None) -> ApplianceKey:
         """The appliance's key, made on the first start; `passphrase` is asked only when it is needed.
 
@@ -162,7 +177,7 @@ class DataDirectory:
             return
         for service, onion_key in onion_keys.items():
             self._keep_sealed(service, key, onion_key)
-        self._replace_clear_key(key.to_file(passphrase))
+        _replace(self._key, key.to_file(passphrase))
         for service in Onion:
             self._forget_open(service)
 
@@ -184,6 +199,54 @@ class DataDirectory:
         path.mkdir(mode=0o700, exist_ok=True)
         config.write_private(path / ONION_KEY, onion_key)
         return path
+
+    def database_bytes(self) -> int:
+        """With its write-ahead log."""
+        files = (self.database, self.database.with_name(self.database.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    @property
+    def has_passphrase(self) -> bool:
+        """Whether the appliance's key rests under one."""
+        return self._is_wrapped
+
+    def address(self, service: Onion, passphrase: Callable[[], Private | None]) -> str | None:
+        """The service's address, by its key as it rests; None before there is one. `passphrase` as for `key`."""
+        if (self._open(service) / ONION_KEY).exists():
+            return crypto.onion_address((self._open(service) / ONION_KEY).read_bytes())
+        if not self._sealed(service).exists():
+            return None
+        return self.known_address(service, self.key(passphrase))
+
+    def known_address(self, service: Onion, key: ApplianceKey) -> str | None:
+        """The same with the key at hand."""
+        found = self._onion_key(service, key)
+        return crypto.onion_address(found) if found else None
+
+    def rotate(self, service: Onion, key: ApplianceKey) -> str:
+        """A new key for the service, and its address; the old key is overwritten. Nothing else must run on it.
+
+        SetupError: it cannot be kept.
+        """
+        onion_key = crypto.new_onion_key()
+        try:
+            if self._is_wrapped:
+                sealed = crypto.wrap(key.settings, onion_key, service.encode())
+                self._forget_open(service)
+                _replace(self._sealed(service), sealed)
+                with contextlib.suppress(SetupError):  # What a killed appliance left there is of the old key.
+                    shutil.rmtree(_memory_directory(self.path), ignore_errors=True)
+            else:
+                self._open(service).mkdir(mode=0o700, parents=True, exist_ok=True)
+                for made_by_tor in ("hs_ed25519_public_key", "hostname"):  # It refuses those of another key.
+                    (self._open(service) / made_by_tor).unlink(missing_ok=True)
+                _replace(self._open(service) / ONION_KEY, onion_key)
+        except OSError as error:
+            raise SetupError(
+                f"The onion service's new key cannot be kept ({os.strerror(error.errno or 0)}).",
+                hint="Look at the disk, and at the owner and permissions of the data directory.",
+            ) from None
+        return crypto.onion_address(onion_key)
 
     @property
     def _is_wrapped(self) -> bool:
@@ -229,15 +292,6 @@ class DataDirectory:
                 "The onion service's clear key cannot be removed from the disk.",
                 hint=f"Look at the owner and permissions of tor/{service} in the data directory.",
             ) from None
-
-    def _replace_clear_key(self, wrapped: bytes) -> None:
-        """The wrapped key first, under its name; then zeros over what the name stood for before."""
-        before = os.open(self._key, os.O_WRONLY) if self._key.exists() else -1
-        config.write_private(self._key, wrapped)
-        if before >= 0:
-            os.pwrite(before, bytes(os.fstat(before).st_size), 0)
-            os.fsync(before)
-            os.close(before)
 
 
 def change_settings(data: Path, change: Callable[[Config], Config]) -> Config:
@@ -291,6 +345,16 @@ def ask_on(data: Path, line: str, *, seconds: float = 30.0) -> Generator[dict[st
                 raise _NO_ANSWER
         except (OSError, ValueError):  # ValueError: it ended in the middle of its answer
             raise _NO_ANSWER from None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """The new key first, under its name; then zeros over what the name stood for before (see `_overwrite`)."""
+    before = os.open(path, os.O_WRONLY) if path.exists() else -1
+    config.write_private(path, content)
+    if before >= 0:
+        os.pwrite(before, bytes(os.fstat(before).st_size), 0)
+        os.fsync(before)
+        os.close(before)
 
 
 def _overwrite(path: Path) -> None:

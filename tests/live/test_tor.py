@@ -21,9 +21,11 @@ import stem.control
 
 from tests.live.firefox import Firefox
 from tests.live.privnet import PrivateTorNetwork
+from veilsupport import crypto, onions
+from veilsupport.directory import ONION_KEY
 from veilsupport.errors import SetupError, Unavailable
 from veilsupport.socks import SocksProxy, dial
-from veilsupport.tor import TorDaemon, TorPhase, TorSettings, TorState
+from veilsupport.tor import Access, Client, TorDaemon, TorPhase, TorSettings, TorState, check_reachable
 from veilsupport.tor.state import STALLED
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +79,7 @@ async def running(settings: TorSettings, *, web: bool = True) -> AsyncIterator[S
     """The service between its start and a stop that may take 5 s and must leave no tor."""
     service = Service(settings)
     async with contextlib.AsyncExitStack() as opened:
-        if web:
+        if web and settings.web_socket is not None:
             server = await asyncio.start_unix_server(service.serve, settings.web_socket)
             await opened.enter_async_context(server)
         run = asyncio.create_task(service.daemon.run(service.stop))
@@ -192,6 +194,54 @@ def test_page_is_published_and_fetched_through_tor(tornet: PrivateTorNetwork, tm
         progress = [state.progress for state in service.states if state.phase is TorPhase.BOOTSTRAPPING]
         assert progress == sorted(progress)
         assert len(set(progress)) > 3
+
+    run(story())
+
+
+def test_client_only_is_connected_dials_and_publishes_nothing(tornet: PrivateTorNetwork, tmp_path: Path) -> None:
+    async def story() -> None:
+        client = TorSettings(directory=tmp_path / "client", onion=None, torrc_lines=tornet.torrc_lines)
+        async with running(settings_for(tornet, tmp_path)) as service, running(client, web=False) as visitor:
+            state = await visitor.until(lambda state: state.phase is TorPhase.CONNECTED)
+            assert (state.progress, state.trouble, state.address) == (100, None, None)
+            await check_reachable(visitor.daemon.socks, await service.reachable(), "/check")
+            assert visitor.daemon.state == state
+        assert TorPhase.PUBLISHING not in {each.phase for each in visitor.states}
+        assert not list((tmp_path / "client").rglob("hostname"))
+
+    run(story())
+
+
+def test_page_for_clients_is_checked_by_us_and_by_who_holds_its_key(tornet: PrivateTorNetwork, tmp_path: Path) -> None:
+    key, pair = crypto.new_onion_key(), crypto.onion_access
+    access = Access(crypto.onion_address(key), pair(key).private)
+    ours = Client("_ourselves", onions.base32(pair(key).public))
+    page = replace(settings_for(tornet, tmp_path), access=access, check_seconds=1)
+    client = TorSettings(directory=tmp_path / "client", onion=None, torrc_lines=tornet.torrc_lines)
+
+    async def story() -> None:
+        page.directory.mkdir()
+        assert page.onion is not None
+        page.onion.mkdir(mode=0o700)
+        (page.onion / ONION_KEY).write_bytes(key)
+        async with running(page) as service, running(client, web=False) as stranger:
+            assert await service.reachable() == access.address
+            await stranger.until(lambda state: state.phase is TorPhase.CONNECTED)
+            await check_reachable(stranger.daemon.socks, access.address, "/check")
+            service.daemon.serve((ours,))
+            await service.until(lambda state: state.phase is TorPhase.PUBLISHING)
+            await service.reachable()
+            with pytest.raises(Unavailable):
+                await check_reachable(stranger.daemon.socks, access.address, "/check", timeout_seconds=10)
+            twin = replace(client, directory=tmp_path / "twin", access=access)
+            async with running(twin, web=False) as other:
+                await other.until(lambda state: state.phase is TorPhase.CONNECTED)
+                await check_reachable(other.daemon.socks, access.address, "/check")
+            service.daemon.serve(())
+            await service.until(lambda state: state.phase is TorPhase.PUBLISHING)
+            await service.reachable()
+            assert (await fetch_until_there(tornet, access.address)).endswith(PAGE)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and access.key in path.read_bytes()]
 
     run(story())
 
@@ -335,6 +385,7 @@ def test_page_that_is_gone_makes_the_service_unreachable(tornet: PrivateTorNetwo
         async with running(settings, web=False) as service:
             async with await asyncio.start_unix_server(service.serve, settings.web_socket):
                 await service.reachable()
+            assert settings.web_socket is not None
             settings.web_socket.unlink()
             state = await service.until(lambda state: state.phase is TorPhase.UNREACHABLE)
             assert state.trouble

@@ -7,6 +7,7 @@ translate the event, hand it over with `call_soon_threadsafe`, and never call st
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import socket
@@ -21,6 +22,7 @@ import stem.response.events
 from stem.control import EventType
 
 from veilsupport.errors import Unavailable
+from veilsupport.tor.onion import Access
 from veilsupport.tor.state import (
     Bootstrap,
     ClockSkew,
@@ -86,13 +88,27 @@ class Control:
 
         await _in_thread(attach)
 
+    async def version(self) -> str:
+        """tor's own, as `0.4.8.16`. Raises Unavailable."""
+        return str(await _in_thread(self._controller.get_version)).partition(" ")[0]
+
     async def release_network(self) -> None:
         """From here on tor dials. Raises Unavailable."""
         await _in_thread(lambda: self._controller.set_conf("DisableNetwork", "0"))
 
     async def reload(self) -> None:
-        """Let tor read its torrc and the private service's clients again. Raises Unavailable."""
+        """Let tor read its torrc and the services' clients again. Raises Unavailable."""
         await _in_thread(lambda: self._controller.signal(stem.Signal.RELOAD))
+
+    async def admit(self, access: Access) -> None:
+        """Let tor itself reach that onion service, until a SETCONF or reload. Raises Unavailable.
+
+        Kept in memory only, where ClientOnionAuthDir would need a file.
+        """
+        name, key = access.address.removesuffix(".onion"), base64.b64encode(access.key).decode()
+        answer = await _in_thread(lambda: self._controller.msg(f"ONION_CLIENT_AUTH_ADD {name} x25519:{key}"))
+        if answer.content()[0][0] not in ("250", "251", "252"):  # control-spec, ONION_CLIENT_AUTH_ADD
+            raise Unavailable("tor does not take the key of its own onion service")
 
     async def close(self) -> None:
         """Never raises. tor ends of it."""

@@ -6,6 +6,8 @@ the control port (control.py).
 
 tor cannot outlive us: the control connection owns it, and before that is up tor watches our process id.
 Whenever tor ends by itself, or that connection breaks, it is started again with the same key and address.
+
+Without an onion service of the page's it is a client only: connected, and nothing is published or checked.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from veilsupport.socks import SocksProxy
 from veilsupport.tor.child import Child, find_executable, launch, locked, set_within
 from veilsupport.tor.control import Control
 from veilsupport.tor.onion import (
+    OURSELVES,
+    Client,
     PrivateService,
     TorSettings,
     check_reachable,
@@ -42,6 +46,8 @@ from veilsupport.tor.state import (
     after,
     checked_badly,
     checked_well,
+    connected,
+    published_anew,
     restarting,
     starting,
 )
@@ -74,7 +80,7 @@ class TorDaemon:
 
     def __init__(self, settings: TorSettings, *, on_change: Callable[[TorState], None]) -> None:
         """`on_change` is called on the event loop with every new state."""
-        self.state = TorState(private=_private_state(settings))
+        self.state = TorState(clients=_count(settings.clients), private=_private_state(settings))
         self.socks = SocksProxy(settings.socks_socket)
         self._settings = settings
         self._on_change = on_change
@@ -92,8 +98,14 @@ class TorDaemon:
         except SetupError as error:
             self._become(replace(self.state, phase=TorPhase.FAILED, summary=error.message))
             raise
-        private = _private_state(self._settings)
-        self._become(TorState(address=self.state.address, restarts=self.state.restarts, private=private))
+        self._become(
+            TorState(
+                address=self.state.address,
+                restarts=self.state.restarts,
+                clients=_count(self._settings.clients),
+                private=_private_state(self._settings),
+            )
+        )
 
     def serve_privately(self, service: PrivateService | None) -> None:
         """Change the private service or its clients; a running tor takes it at once.
@@ -104,6 +116,17 @@ class TorDaemon:
             return
         self._settings = replace(self._settings, private=service)
         self._become(replace(self.state, private=_private_state(self._settings)))
+        self._changed.set()
+
+    def serve(self, clients: tuple[Client, ...]) -> None:
+        """Change who may reach the page; a running tor takes it at once. With none everybody may.
+
+        When somebody may no more, everybody when it was open to all, all connections to it are cut.
+        """
+        if clients == self._settings.clients:
+            return
+        self._settings = replace(self._settings, clients=clients)
+        self._become(replace(self.state, clients=_count(clients)))
         self._changed.set()
 
     async def _supervise(self, lock_fd: int, stop: asyncio.Event) -> None:
@@ -140,18 +163,24 @@ class TorDaemon:
                 await life.child.end()
 
     async def _attend(self, life: _Life) -> None:
-        """Take control, let tor dial, and check for ever that we can be reached."""
+        """Take control, let tor dial, and check for ever that we can be reached, if we publish anything."""
         control = None
         try:
             control = await Control.connect(self._settings.control_socket, timeout_seconds=_CONTROL_SECONDS)
-            self._become(replace(self.state, address=read_address(self._settings)))
+            self._become(replace(self.state, version=await control.version()))
+            if self._settings.onion is not None:
+                self._become(replace(self.state, address=read_address(self._settings)))
             await control.listen(lambda news: self._hear(life, news))
             await control.release_network()
+            await self._admit_ourselves(control)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._take_changes(life, control))
                 await self._bootstrap(life)
-                await set_within(life.check_now, _UPLOAD_SECONDS)
-                await self._check_for_ever(life)
+                if self._settings.onion is None:
+                    self._become(connected(self.state))
+                else:
+                    await set_within(life.check_now, _UPLOAD_SECONDS)
+                    await self._check_for_ever(life, control)
         except* Unavailable:
             logger.warning("tor cannot be controlled")
             life.over.set()
@@ -164,23 +193,38 @@ class TorDaemon:
         while True:
             self._changed.clear()
             if life.settings is not self._settings:
-                before, life.settings = life.settings.private, self._settings
-                life.private_directories.clear()
-                if before and _lost_clients(before, life.settings.private):
+                before, life.settings = life.settings, self._settings
+                self._count_anew(life, before)
+                without = _without_lost_clients(before, life.settings)
+                if without != life.settings:
                     # Off the network first, so that it comes back with introduction points that nobody knows. When only
                     # its clients change tor keeps them (measured on 0.4.9), and whoever has read where they are comes
                     # in by them for hours. Its circuits, which carry new connections too, end with it.
-                    await _read_again(replace(life.settings, private=None), control)
+                    await _read_again(without, control)
                 await _read_again(life.settings, control)
                 logger.info("tor has read its changed settings")
             await self._changed.wait()
 
+    def _count_anew(self, life: _Life, before: TorSettings) -> None:
+        """Descriptors that were uploaded for other clients count no more."""
+        if life.settings.private != before.private:
+            life.private_directories.clear()
+        if life.settings.clients != before.clients:
+            life.directories.clear()
+            self._become(published_anew(self.state))
+
+    async def _admit_ourselves(self, control: Control) -> None:
+        if self._settings.access is not None:
+            await control.admit(self._settings.access)
+
     def _hear(self, life: _Life, news: News) -> None:
         if life.over.is_set():
             return
-        self._become(after(self.state, news))
-        if self.state.phase is TorPhase.PUBLISHING:
+        state = after(self.state, news)
+        if state.phase is TorPhase.PUBLISHING:
             life.bootstrapped.set()
+        if state.phase is not TorPhase.PUBLISHING or self._settings.onion is not None:  # else it is `connected` soon
+            self._become(state)
         match news:
             case ControlLost():
                 life.over.set()
@@ -195,7 +239,7 @@ class TorDaemon:
 
     def _count_upload(self, life: _Life, directory: str) -> None:
         life.directories.add(directory)
-        self._become(replace(self.state, descriptors_uploaded=len(life.directories)))
+        self._become(replace(self.state, descriptors_uploaded=len(life.directories), descriptor_at=time.time()))
         if len(life.directories) == 1 or self.state.phase is TorPhase.UNREACHABLE:
             life.check_now.set()
 
@@ -209,10 +253,11 @@ class TorDaemon:
                 self._become(replace(self.state, trouble=STALLED))
         logger.info("tor is connected to the Tor network")
 
-    async def _check_for_ever(self, life: _Life) -> None:
+    async def _check_for_ever(self, life: _Life, control: Control) -> None:
         failures = 0
         while True:
             life.check_now.clear()
+            await self._admit_ourselves(control)  # tor forgets it whenever it is given other settings.
             trouble = await self._trouble_reaching_us()
             if trouble is None:
                 failures = 0
@@ -254,8 +299,17 @@ async def _read_again(settings: TorSettings, control: Control) -> None:
     await control.reload()
 
 
-def _lost_clients(before: PrivateService, after: PrivateService | None) -> bool:
-    return not set(before.clients) <= set(after.clients if after else ())
+def _without_lost_clients(before: TorSettings, after: TorSettings) -> TorSettings:
+    """`after`, less each service that somebody may reach no more."""
+    was, now = (set(each.private.clients if each.private else ()) for each in (before, after))
+    page_was, page_is = set(before.clients), set(after.clients)  # with none, everybody may
+    cuts_page = bool(page_is) and not (page_was and page_was <= page_is)
+    return replace(after, onion=None if cuts_page else after.onion, private=after.private if was <= now else None)
+
+
+def _count(clients: tuple[Client, ...]) -> int:
+    """Without our own tor."""
+    return sum(client.name != OURSELVES for client in clients)
 
 
 async def _watch_exit(life: _Life) -> None:

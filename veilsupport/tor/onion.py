@@ -1,8 +1,8 @@
 """The onion services: their settings, the torrc, the address, and the self-check that alone proves it reachable.
 
-One is for everybody, in front of the web server. A second, the private one, is in front of a port on this machine and
-for authorised clients alone. Knows tor's options and where its files lie; does not know how tor is started and watched
-(daemon.py), nor what listens behind.
+One, the page's, is in front of the web server: for everybody, or for authorised clients alone. A second, the private
+one, is in front of a port on this machine and always for authorised clients alone. Knows tor's options and where its
+files lie; does not know how tor is started and watched (daemon.py), nor what listens behind.
 """
 
 from __future__ import annotations
@@ -20,15 +20,24 @@ from veilsupport.socks import SocksProxy, dial
 
 _SOCKET_PATH_MAX_BYTES: Final = 107  # struct sockaddr_un: 108 with the closing NUL
 _ADDRESS: Final = re.compile(r"[a-z2-7]{56}\.onion")  # rend-spec-v3 §6
+OURSELVES: Final = "_ourselves"  # the client that is our own tor; no rule for names admits an underscore
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] 2\d\d[ \r]")
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who may reach the private service. `name` is fit for a file name; `key`: X25519, public, 52 letters of base32."""
+    """Who may reach a service. `name` is fit for a file name; `key`: X25519, public, 52 letters of base32."""
 
     name: str
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """By what our own tor reaches an onion service that is for clients alone; never on disk."""
+
+    address: str = field(repr=False)  # …onion
+    key: bytes = field(repr=False)  # X25519, private, 32 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +63,10 @@ class TorSettings:
     """
 
     directory: Path
-    onion: Path  # HiddenServiceDir: made here when it is not there; may lie in memory
-    web_socket: Path  # where the web server listens; must lie in a directory that is ours alone
+    onion: Path | None  # HiddenServiceDir: made here when it is not there; may lie in memory. None: a client only
+    web_socket: Path | None = None  # where the web server listens, in a directory that is ours alone; with `onion`
+    clients: tuple[Client, ...] = field(default=(), repr=False)  # who alone may reach the page; with none, everybody
+    access: Access | None = field(default=None, repr=False)  # for the self-check, when not everybody may reach it
     private: PrivateService | None = None
     executable: str = "tor"  # a name looked up in PATH and /usr/sbin, or a path
     torrc_lines: tuple[str, ...] = ()  # the operator's own lines, such as bridges
@@ -86,9 +97,8 @@ def render_torrc(settings: TorSettings, *, owner_pid: int, online: bool = False)
     The operator's lines come first: of most options the last one counts, so ours win; and no HiddenService
     line of theirs can slip into our onion service.
     """
-    for path in (settings.control_socket, settings.socks_socket, settings.web_socket):
-        _require_plain(path)
-        _require_short(path)
+    for path in (settings.control_socket, settings.socks_socket):
+        _require_usable(path)
     directory = settings.directory
     ours = [
         f"DataDirectory {_quoted(directory / 'data')}",
@@ -106,6 +116,19 @@ def render_torrc(settings: TorSettings, *, owner_pid: int, online: bool = False)
         f"__OwningControllerProcess {owner_pid}",
         # Nothing leaves the machine until our listeners are attached and we say so.
         f"DisableNetwork {0 if online else 1}",
+        *_page_lines(settings),
+        *_private_lines(settings.private),
+    ]
+    return "".join(f"{line}\n" for line in [*map(_operator_line, settings.torrc_lines), *ours])
+
+
+def _page_lines(settings: TorSettings) -> list[str]:
+    """None for a client only."""
+    if settings.onion is None:
+        return []
+    assert settings.web_socket is not None, "an onion service has something behind it"
+    _require_usable(settings.web_socket)
+    return [
         f"HiddenServiceDir {_quoted(settings.onion)}",
         "HiddenServiceVersion 3",
         f"HiddenServicePort 80 unix:{_quoted(settings.web_socket)}",
@@ -121,9 +144,7 @@ def render_torrc(settings: TorSettings, *, owner_pid: int, online: bool = False)
         "HiddenServiceEnableIntroDoSDefense 1",
         "HiddenServiceEnableIntroDoSRatePerSec 25",
         "HiddenServiceEnableIntroDoSBurstPerSec 200",
-        *_private_lines(settings.private),
     ]
-    return "".join(f"{line}\n" for line in [*map(_operator_line, settings.torrc_lines), *ours])
 
 
 def _private_lines(service: PrivateService | None) -> list[str]:
@@ -140,13 +161,9 @@ def _private_lines(service: PrivateService | None) -> list[str]:
 
 def prepare_directories(settings: TorSettings) -> None:
     """Make them, readable by us alone; tor refuses to start otherwise. Raises SetupError."""
+    within = (settings.directory, settings.directory / "run", settings.directory / "data")
     try:
-        for directory in (
-            settings.directory,
-            settings.directory / "run",
-            settings.directory / "data",
-            settings.onion,
-        ):
+        for directory in (*within, settings.onion) if settings.onion else within:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
     except OSError:
@@ -157,19 +174,21 @@ def prepare_directories(settings: TorSettings) -> None:
 
 
 def write_torrc(settings: TorSettings, *, online: bool = False) -> None:
-    """Write torrc (0600) and the private service's clients, who come first: it is never there without them."""
+    """Write torrc (0600) and the services' clients, who come first: no service is ever there without its own."""
+    if settings.onion is not None:
+        _write_clients(settings.onion, settings.clients)
     if settings.private is not None:
-        _write_clients(settings.private)
+        _write_clients(settings.private.directory, settings.private.clients)
     settings.torrc.touch(mode=0o600)
     settings.torrc.chmod(0o600)
     settings.torrc.write_text(render_torrc(settings, owner_pid=os.getpid(), online=online))
 
 
-def _write_clients(service: PrivateService) -> None:
+def _write_clients(onion: Path, clients: tuple[Client, ...]) -> None:
     """As tor reads them (rend-spec-v3, client authorization); whoever is no client any more loses their file."""
-    directory = service.directory / "authorized_clients"
+    directory = onion / "authorized_clients"
     directory.mkdir(mode=0o700, exist_ok=True)
-    wanted = {f"{client.name}.auth": f"descriptor:x25519:{client.key}\n" for client in service.clients}
+    wanted = {f"{client.name}.auth": f"descriptor:x25519:{client.key}\n" for client in clients}
     for path in directory.iterdir():
         if path.name not in wanted:
             path.unlink()
@@ -186,6 +205,7 @@ def clear_leftovers(settings: TorSettings) -> None:
 
 def read_address(settings: TorSettings) -> str:
     """The onion address, which tor writes before its control port answers. Raises Unavailable."""
+    assert settings.onion is not None, "a client only has no address"
     try:
         address = (settings.onion / "hostname").read_text().strip()
     except OSError:
@@ -226,6 +246,11 @@ async def check_reachable(socks: SocksProxy, address: str, path: str, *, timeout
 def _quoted(path: Path) -> str:
     """In quotes, so that a space in it does no harm."""
     return f'"{path}"'
+
+
+def _require_usable(path: Path) -> None:
+    _require_plain(path)
+    _require_short(path)
 
 
 def _require_plain(path: Path) -> None:

@@ -18,6 +18,7 @@ class TorPhase(StrEnum):
     OFF = "off"
     STARTING = "starting"  # the child process runs, its control port does not answer yet
     BOOTSTRAPPING = "bootstrapping"
+    CONNECTED = "connected"  # to the Tor network, as a client only: nothing is to be published
     PUBLISHING = "publishing"  # connected to the Tor network; no self-check has succeeded yet
     REACHABLE = "reachable"  # the latest self-check fetched our own page through Tor
     UNREACHABLE = "unreachable"  # several self-checks in a row failed
@@ -55,6 +56,9 @@ class TorState:
     address: str | None = field(default=None, repr=False)  # …onion; known as soon as tor has made the key
     checked_at: float | None = None  # when the latest self-check ended, well or not
     descriptors_uploaded: int = 0  # directories that hold our descriptor since this tor started
+    descriptor_at: float | None = None  # when the latest of them took it; None before the first
+    version: str | None = None  # tor's own; None until it has been asked
+    clients: int = 0  # who may reach the page; 0: everybody
     restarts: int = 0
     trouble: str | None = None  # what stands in the way, or why tor ended; None when all is well
     private: PrivateState | None = None  # None: there is no private service
@@ -150,6 +154,23 @@ def restarting(state: TorState, why: str) -> TorState:
         trouble=why,
         restarts=state.restarts + 1,
         private=_unpublished(state.private),
+    )
+
+
+def connected(state: TorState) -> TorState:
+    """A client only is where it wants to be."""
+    return replace(state, phase=TorPhase.CONNECTED, progress=100, summary="connected to the Tor network", trouble=None)
+
+
+def published_anew(state: TorState) -> TorState:
+    """The page's clients are others, so that it has to be found and fetched again."""
+    if state.phase not in {TorPhase.PUBLISHING, TorPhase.REACHABLE, TorPhase.UNREACHABLE}:
+        return state
+    return replace(
+        state,
+        phase=TorPhase.PUBLISHING,
+        summary="the onion service is being published for its changed clients",
+        descriptors_uploaded=0,
     )
 
 
