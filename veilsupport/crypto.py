@@ -10,6 +10,7 @@ Which key opens what:
     password     ─ Argon2id, row salt ────────────▶ root ─▶ the key that wraps the visitor's key
     token        ─ BLAKE2b ───────────────────────▶ hash in the row, and the key that wraps the visitor's key there
     visitor's X25519 key ─ crypto_box_seal ───────▶ bodies at rest
+    recovery words ─ BLAKE2b ─────────────────────▶ the archive's X25519 key ─ crypto_box_seal ─▶ second copies
     appliance's key ─ BLAKE2b ────────────────────▶ pepper, outbox key, settings key, form key
     backup's passphrase ─ Argon2id ───────────────▶ root ─▶ key check, and the key of the backup's stream
 """
@@ -43,6 +44,8 @@ from veilsupport.model import Author, Private
 
 PAD_BYTES: Final = 256  # the length of a body shows only in steps of this
 CODE_WORDS: Final = 7  # of 7772: 90 bits, which need no slow hash
+ARCHIVE_WORDS: Final = 10  # 129 bits: nothing else guards the archive, for as long as a copy of the disk is kept
+ARCHIVE_MAX_CHARACTERS: Final = 500
 CODE_MAX_CHARACTERS: Final = 300  # seven words, generously spaced; normalising grows with the square of the length
 _VERSION: Final = b"\x01"
 _AUTHORS: Final = {Author.VISITOR: b"V", Author.ADMIN: b"A", Author.DESK: b"D"}
@@ -102,14 +105,29 @@ class ApplianceKey:
         except SealError:
             raise SetupError("The passphrase does not open the appliance's key.", hint="Try it again.") from None
         except (ValueError, KeyError, TypeError):
-            raise SetupError(
-                "The appliance's key file is damaged.",
-                hint="Put back appliance.key from a backup; do not delete it.",
-            ) from None
+            raise _KEY_DAMAGED from None
 
     @staticmethod
     def needs_passphrase(raw: bytes) -> bool:
         return b'"wrapped"' in raw
+
+    @classmethod
+    def check_file(cls, raw: bytes) -> None:
+        """As far as can be told without the passphrase. SetupError: it is damaged."""
+        if not cls.needs_passphrase(raw):
+            cls.from_file(raw, None)
+            return
+        try:
+            stored = json.loads(raw)
+            _unb64(stored["salt"], 16)
+            _unb64(stored["wrapped"], 32 + _WRAP_BYTES)
+        except (ValueError, KeyError, TypeError):
+            raise _KEY_DAMAGED from None
+
+
+_KEY_DAMAGED: Final = SetupError(
+    "The appliance's key file is damaged.", hint="Put back appliance.key from a backup; do not delete it."
+)
 
 
 def _json(value: dict[str, object]) -> bytes:
@@ -164,6 +182,9 @@ STREAM_HEADER_BYTES: Final = nacl.bindings.crypto_secretstream_xchacha20poly1305
 
 
 # ---- wrapping with a secret key --------------------------------------------------------------------------
+
+
+_WRAP_BYTES: Final = 24 + 16  # nonce and tag
 
 
 def wrap(key: bytes, plain: bytes, context: bytes) -> bytes:
@@ -254,9 +275,14 @@ def new_code() -> Private:
 
 def code_root(pepper: bytes, code: Private) -> Root:
     """Forgiving of case, blanks, dashes, commas and numbering: only the letters count."""
-    plain = unicodedata.normalize("NFKD", code.reveal()[:CODE_MAX_CHARACTERS]).casefold()
-    root = derive(pepper, "veil-code", re.sub(r"[^a-z]", "", plain).encode())
+    root = derive(pepper, "veil-code", _letters(code, CODE_MAX_CHARACTERS))
     return Root(derive(root, "veil-lookup"), derive(root, "veil-wrap"))
+
+
+def _letters(words: Private, max_characters: int) -> bytes:
+    """Words as somebody typed them, less all that people add or leave out between them."""
+    plain = unicodedata.normalize("NFKD", words.reveal()[:max_characters]).casefold()
+    return re.sub(r"[^a-z]", "", plain).encode()
 
 
 def email_lookup(pepper: bytes, email: Private) -> bytes:
@@ -279,11 +305,59 @@ def token_root(token: Private) -> Root:
     return Root(derive(raw, "veil-token"), derive(raw, "veil-session"))
 
 
+# ---- the archive -----------------------------------------------------------------------------------------
+
+
+def new_archive_words() -> Private:
+    return Private(" ".join(secrets.choice(words()) for _ in range(ARCHIVE_WORDS)))
+
+
+def archive_keys(words: Private) -> KeyPair:
+    """The pair that these words stand for; forgiving as a return code is.
+
+    129 random bits need no slow hash. No pepper goes in: the words alone open the archive, when the appliance's key is
+    lost as well.
+    """
+    private = derive(b"", "veil-archive-key", _letters(words, ARCHIVE_MAX_CHARACTERS))
+    return KeyPair(bytes(PrivateKey(private).public_key), private)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSetting:
+    """What rests of it: the public key, and whether copies are made at present."""
+
+    on: bool
+    public_key: bytes
+
+    def to_bytes(self, settings_key: bytes) -> bytes:
+        """Authenticated and not wrapped: reading the archive must not need the appliance's key, but whoever can write
+        to the disk of an appliance that is off must not make it seal to a key of theirs."""
+        plain = bytes([self.on]) + self.public_key
+        return plain + derive(settings_key, "veil-archive", plain)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, settings_key: bytes) -> ArchiveSetting:
+        """SealError: it was changed, or made by another appliance."""
+        found = cls.unproved(raw)
+        if not secrets.compare_digest(found.to_bytes(settings_key), raw):
+            raise SealError("The archive's setting is not ours.")
+        return found
+
+    @classmethod
+    def unproved(cls, raw: bytes) -> ArchiveSetting:
+        """As it stands on the disk: good for comparing words with it, not for sealing. SealError: it is none."""
+        if len(raw) != 65:
+            raise SealError("The archive's setting is damaged.")
+        return cls(raw[0] == 1, raw[1:33])
+
+
 # ---- the onion services' keys -----------------------------------------------------------------------
 
 
 _ONION_HEAD: Final = b"== ed25519v1-secret: type0 ==\0\0\0"
 _ONION_VERSION: Final = b"\x03"
+ONION_KEY_BYTES: Final = len(_ONION_HEAD) + 64
+SEALED_ONION_KEY_BYTES: Final = ONION_KEY_BYTES + _WRAP_BYTES
 
 
 def new_onion_key() -> bytes:
@@ -300,6 +374,16 @@ def onion_address(key: bytes) -> str:
     public = nacl.bindings.crypto_scalarmult_ed25519_base_noclamp(key[len(_ONION_HEAD) :][:32])
     checksum = hashlib.sha3_256(b".onion checksum" + public + _ONION_VERSION).digest()[:2]
     return base64.b32encode(public + checksum + _ONION_VERSION).decode().lower() + ".onion"
+
+
+def onion_access(key: bytes) -> KeyPair:
+    """The client key by which our own tor reaches the onion service of such a key, when that is for clients alone.
+
+    Derived, so that it is kept nowhere, and a restored twin on another machine has the same. It opens nothing more:
+    whoever holds the service's key can publish in its place.
+    """
+    private = PrivateKey(derive(hashlib.sha256(key).digest(), "onion access"))
+    return KeyPair(bytes(private.public_key), bytes(private))
 
 
 # ---- passwords -------------------------------------------------------------------------------------------

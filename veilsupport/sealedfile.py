@@ -1,7 +1,7 @@
 """A file that one passphrase opens: sealed while it is written, and read in one go, chunk for chunk.
 
     head    magic, format, Argon2id's cost and salt, key check, the stream's header; then a checksum of all that
-    chunks  of 64 KiB, each 17 bytes longer than what it holds; the last may be shorter and says that it is the last
+    chunks  of 64 KiB, each 17 bytes longer than what it holds; the last says that it is the last
 
 Every chunk is authenticated together with the head. The checksum has no key: it only tells a damaged head from a
 wrong passphrase, which the key check finds out before anything is opened. The length of the file shows that of its
@@ -65,18 +65,18 @@ class SealingFile:
         self._waiting += content
         self._written_bytes += len(content)
         while len(self._waiting) > CHUNK_BYTES:  # one chunk always waits, because the last is told from the others
-            self._seal(CHUNK_BYTES, last=False)
+            self._seal(last=False)
         return len(content)
 
     def close(self) -> None:
         fill = filled(self._written_bytes) - self._written_bytes
         while fill > 0:
             fill -= self.write(bytes(min(fill, CHUNK_BYTES)))
-        self._seal(CHUNK_BYTES, last=True)
+        self._seal(last=True)
 
-    def _seal(self, count: int, *, last: bool) -> None:
-        self._file.write(self._stream.seal(bytes(self._waiting[:count]), self._head, last=last))
-        del self._waiting[:count]
+    def _seal(self, *, last: bool) -> None:
+        self._file.write(self._stream.seal(bytes(self._waiting[:CHUNK_BYTES]), self._head, last=last))
+        del self._waiting[:CHUNK_BYTES]
 
 
 class OpenedFile:
@@ -129,10 +129,10 @@ class OpenedFile:
 
 
 def filled(count: int) -> int:
-    """The next length that a file may have: its binary digits after the highest few are zeros."""
+    """The next length that a file may have: whole chunks, and its binary digits after the highest few are zeros."""
     count = max(count, _FILLED_BYTES)
     exponent = count.bit_length() - 1
-    free_bits = exponent - exponent.bit_length()
+    free_bits = max(exponent - exponent.bit_length(), CHUNK_BYTES.bit_length() - 1)
     return -(-count >> free_bits) << free_bits
 
 
@@ -141,7 +141,7 @@ def _key(root: bytes) -> bytes:
 
 
 def _check(root: bytes) -> bytes:
-    """Tells a wrong passphrase from damage. Whoever guesses could as well try the first chunk: it gives nothing away."""
+    """Tells a wrong passphrase from damage. Gives nothing away: whoever guesses could as well try the first chunk."""
     return crypto.derive(root, "veil-backup-test")[:16]
 
 

@@ -1,6 +1,4 @@
 -- Sites, and how far a visitor has read.
-BEGIN;
 ALTER TABLE conversation ADD COLUMN site TEXT NOT NULL DEFAULT '';
 ALTER TABLE conversation ADD COLUMN read_seq INTEGER NOT NULL DEFAULT 0;
 PRAGMA user_version = 2;
-COMMIT;

@@ -1,5 +1,4 @@
 -- Rooms, several admins, corrections, OMEMO.
-BEGIN;
 ALTER TABLE conversation ADD COLUMN owner BLOB;
 ALTER TABLE conversation ADD COLUMN waiting_minute INTEGER;
 ALTER TABLE message ADD COLUMN state TEXT NOT NULL DEFAULT 'said' CHECK (state IN ('said', 'corrected', 'retracted'));
@@ -65,4 +64,3 @@ UPDATE conversation SET waiting_minute = (
         (SELECT max(a.seq) FROM message a WHERE a.conversation = conversation.id AND a.author = 'admin'), 0))
     WHERE standing = 'open';
 PRAGMA user_version = 3;
-COMMIT;

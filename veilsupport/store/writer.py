@@ -3,6 +3,9 @@
 With a commit for each message a disk that takes 5 ms to sync stalls everything; with one for all that waits,
 the same disk carries thousands of messages a second, and the loop stays free. Each write runs in a
 savepoint of its own, so that one failure spoils no other, and is answered after the commit is on disk.
+
+An older database is brought to the present schema before the first write: rehearsed on a copy, then all steps in one
+transaction, whose BEGIN and COMMIT are not the steps' own (upgrade.py says why).
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from veilsupport.errors import SetupError, StoreError
+from veilsupport.store import snapshot, upgrade
+from veilsupport.store.residue import Residue
 
 SCHEMA_VERSION: Final = 4
 BATCH_MAX: Final = 512
@@ -33,6 +37,7 @@ T = TypeVar("T")
 # time (bodies that the XMPP server has acknowledged) may rest there for so long, lest every one costs a sync.
 SCRUB_NOW: Final = 0.0
 SCRUB_SOON: Final = 2.0
+_RESIDUE_SECONDS: Final = 0.05  # between two steps over the file, so that others go between
 _SCRUB_AGAIN_SECONDS: Final = 5.0  # when a reader outside this process, a backup say, holds the log
 _CHECKPOINT_WAIT_MILLISECONDS: Final = 250
 _BUSY_MILLISECONDS: Final = 10_000
@@ -54,7 +59,10 @@ class Writer(threading.Thread):
     def __init__(self, path: Path) -> None:
         super().__init__(name="store-writer", daemon=True)
         self._db = connect(path)
+        self.residue = Residue(path)
         self._queue: queue.Queue[_Write | None] = queue.Queue(WAITING_MAX)
+        self.on_commit: Callable[[int, float, bool], None] = lambda writes, seconds, kept: None  # on this thread
+        self.keeps = True  # whether the disk took the latest transaction
         self._scrub_at: float | None = time.monotonic()  # what a killed process left in the log goes at once
 
     async def write(self, work: Callable[[Db], T], *, scrub_within: float | None = None) -> T:
@@ -73,13 +81,16 @@ class Writer(threading.Thread):
         self._queue.put(None)
         self.join()
         self._db.close()
+        self.residue.close()
 
     def run(self) -> None:
         while True:
             batch = self._take()
             work = [item for item in batch if item is not None]
             if work:
-                self._commit(work)
+                began = time.perf_counter()
+                self.keeps = self._commit(work)
+                self.on_commit(len(work), time.perf_counter() - began, self.keeps)
             if self._scrub_at is not None and self._scrub_at <= time.monotonic():
                 self._scrub()
             if work:
@@ -97,7 +108,8 @@ class Writer(threading.Thread):
                 batch.append(self._queue.get_nowait())
         return batch
 
-    def _commit(self, batch: Sequence[_Write]) -> None:
+    def _commit(self, batch: Sequence[_Write]) -> bool:
+        """Whether the disk took it."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for item in batch:
@@ -108,21 +120,29 @@ class Writer(threading.Thread):
                 self._db.execute("ROLLBACK")
             for item in batch:
                 item.error = item.error or StoreError("The disk did not take it.")
-            return
+            return False
         wanted = [item.scrub_within for item in batch if item.scrub_within is not None and not item.error]
         if wanted:
             at = time.monotonic() + min(wanted)
             self._scrub_at = at if self._scrub_at is None else min(at, self._scrub_at)
+        return True
 
     def _scrub(self) -> None:
-        """Empty the write-ahead log. A reader outside this process, or a full disk, can prevent it for a while."""
+        """Empty the write-ahead log. A reader outside this process, or a full disk, can prevent it for a while.
+
+        Then, when rows were erased, a step on over what is left of them in the file.
+        """
         try:
             self._db.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MILLISECONDS}")
             busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
         except sqlite3.Error:
             busy = 1
-        self._scrub_at = time.monotonic() + _SCRUB_AGAIN_SECONDS if busy else None
+        if busy:
+            self._scrub_at = time.monotonic() + _SCRUB_AGAIN_SECONDS
+            return
+        self.residue.step(self._db)
+        self._scrub_at = time.monotonic() + _RESIDUE_SECONDS if self.residue.is_left else None
 
     def _attempt(self, item: _Write) -> None:
         """One write in its savepoint. A full disk may have rolled back everything: that is the batch's failure."""
@@ -152,7 +172,11 @@ class Writer(threading.Thread):
 
 
 def connect(path: Path) -> Db:
-    """The database at `path`, at SCHEMA_VERSION. SetupError, and nothing changed, when it is of a newer one."""
+    """The database at `path`, at SCHEMA_VERSION; an older one is upgraded, an empty one made.
+
+    SetupError, and nothing changed, when it is of a newer one, or cannot be upgraded.
+    """
+    snapshot.clear_leftover(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MILLISECONDS / 1000)
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
@@ -170,15 +194,12 @@ def connect(path: Path) -> Db:
         "journal_size_limit=0",
     ):
         db.execute(f"PRAGMA {pragma}")
-    _upgrade(db, version)
+    try:
+        if version == 0:
+            upgrade.create(db)
+        elif version < SCHEMA_VERSION:
+            upgrade.upgrade(db, path, before=version, after=SCHEMA_VERSION)
+    except BaseException:
+        db.close()
+        raise
     return db
-
-
-def _upgrade(db: Db, version: int) -> None:
-    """Bring an empty or older database to SCHEMA_VERSION; each step is a transaction of its own."""
-    package = resources.files("veilsupport")
-    if version == 0:
-        db.executescript(f"BEGIN;\n{package.joinpath('schema.sql').read_text('utf-8')}\nCOMMIT;")
-        return
-    for number in range(version + 1, SCHEMA_VERSION + 1):
-        db.executescript(package.joinpath(f"migrations/{number:04}.sql").read_text("utf-8"))

@@ -150,6 +150,18 @@ class Omemo:
         self._catching_up = False
         async with self._operation() as sessions:
             await sessions.after_history_sync()
+        await self._restore_sessions()
+
+    async def _restore_sessions(self) -> None:
+        """What a restore has taken away. One by one: somebody's silent server must not hold up the others."""
+        for jid, device_id in self._sessions.lost():
+            try:
+                async with asyncio.timeout(_NEWS_SECONDS), self._operation() as sessions:
+                    await sessions.restore(jid, device_id, wanted=self._line.is_admin(jid))
+            except TimeoutError:
+                continue
+            except Unavailable:
+                return  # The next session with the server goes on here.
 
     # ---- messages --------------------------------------------------------------------------------------------
 

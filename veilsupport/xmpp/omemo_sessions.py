@@ -283,6 +283,17 @@ class Sessions(SessionManager):
         await self._send_message(Message(NAMESPACE, self._own, self.device_id, content, keys), jid)
         await self._backend.store_session(session)
 
+    def lost(self) -> list[tuple[str, int]]:
+        """The devices whose sessions went with a restore (omemo_renewal.py), and have not been seen to yet."""
+        pairs = [key.removeprefix(terms.LOST).rpartition("/") for key in self._entries.below(terms.LOST)]
+        return [(jid, int(device_id)) for jid, _, device_id in pairs]
+
+    async def restore(self, jid: str, device_id: int, *, wanted: bool) -> None:
+        """Begin a new session, so that what the device sends next opens; unless one has been begun meanwhile."""
+        if wanted and await self._backend.load_session(jid, device_id) is None:
+            await self._heal(jid, device_id)
+        self._entries.put(f"{terms.LOST}{jid}/{device_id}", None)
+
     async def _has_changed(self, jid: str, device_id: int) -> bool:
         """Whether the device has published another identity key than we know; the new one is known from then on."""
         try:

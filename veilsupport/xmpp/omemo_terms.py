@@ -16,6 +16,7 @@ from veilsupport.errors import VeilError
 NAMESPACE: Final = "eu.siacs.conversations.axolotl"  # XEP-0384 in version 0.3, which Conversations speaks
 ENVELOPE: Final = f"{{{NAMESPACE}}}encrypted"
 PAYLOAD: Final = f"{{{NAMESPACE}}}payload"
+LOST: Final = "/veilsupport/lost/"  # …JID/device: an entry for each session that went with a restore
 
 
 class DeviceTrust(StrEnum):
