@@ -135,6 +135,7 @@
   function showDesk(desk) {
     const away = find(".away span", lines);
     if (desk.away && desk.away !== away.textContent) away.textContent = desk.away;
+    find(".archived", lines).hidden = !desk.archived;
     lines.className = `lines is-${desk.staffed ? (desk.open ? "open" : "down") : "away"}`;
     if (standing && desk.conversation !== standing) {
       log.append(document.importNode(find(`[data-standing=${desk.conversation}]`, samples), true));

@@ -38,6 +38,8 @@ export interface Desk {
   staffed: boolean;
   /** What visitors are told while nobody is there; null while somebody is. */
   away: string | null;
+  /** Whether those who answer keep a copy of what is said that they can open later. Tell your visitors. */
+  archived: boolean;
   /** How long an answer usually takes; null while that is not known. */
   answer_minutes: number | null;
   /** A closed one opens again with the next message; null before the first. */

@@ -211,7 +211,14 @@ def test_status_tells_desk_and_states_truthfully(tmp_path: Path) -> None:
         await program.starts()
         empty = await program.get("/chat/status")
         assert empty.json == {
-            "desk": {"open": False, "staffed": True, "away": None, "answer_minutes": None, "conversation": None},
+            "desk": {
+                "open": False,
+                "staffed": True,
+                "away": None,
+                "archived": False,
+                "answer_minutes": None,
+                "conversation": None,
+            },
             "last_seq": 0,
             "read_seq": 0,
             "states": [],
@@ -223,7 +230,14 @@ def test_status_tells_desk_and_states_truthfully(tmp_path: Path) -> None:
         await desk.delivery_arrived(ring.stanza_id, ADA)
         assert (await program.post("/chat/read", {"seq": 2})).status == 204
         assert (await program.get("/chat/status")).json == {
-            "desk": {"open": True, "staffed": True, "away": None, "answer_minutes": None, "conversation": "open"},
+            "desk": {
+                "open": True,
+                "staffed": True,
+                "away": None,
+                "archived": False,
+                "answer_minutes": None,
+                "conversation": "open",
+            },
             "last_seq": 2,
             "read_seq": 2,
             "states": [{"seq": 1, "state": "on_device"}],

@@ -23,7 +23,7 @@ from veilsupport.model import Private, Progress, Progressed, Role, Said, Typing
 from veilsupport.web import socket
 from veilsupport.web.frames import Close
 
-DESK = {"open": True, "staffed": True, "away": None, "answer_minutes": None, "conversation": "open"}
+DESK = {"open": True, "staffed": True, "away": None, "archived": False, "answer_minutes": None, "conversation": "open"}
 
 
 async def nothing_more(desk: Desk, *phones: Socket) -> None:

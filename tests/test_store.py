@@ -410,7 +410,7 @@ def test_every_row_of_an_older_version_is_there_after_the_migration(tmp_path: Pa
     after = contents(path)
     for table, old_rows in before.items():
         assert after.pop(table) == [row | NEW_IN_3.get(table, dict)(row) for row in old_rows], table
-    assert after == {"handle": [], "room": [], "canned": [], "omemo": []}
+    assert after == {"archived": [], "handle": [], "room": [], "canned": [], "omemo": []}
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -13,7 +13,7 @@ from veilsupport.model import Author, Message, MessageState, Progress, Site
 from veilsupport.web.reading import Reading
 from veilsupport.web.told import Told
 
-DESK = {"open": True, "staffed": True, "away": None, "answer_minutes": None, "conversation": None}
+DESK = {"open": True, "staffed": True, "away": None, "archived": False, "answer_minutes": None, "conversation": None}
 SAID = Message(b"", 1, Author.ADMIN, "Ada", "at nin", 0, Progress.KEPT)
 
 

@@ -39,6 +39,7 @@ Origin = Annotated[str, AfterValidator(rules.origin)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 OpeningHours = Annotated[str, AfterValidator(rules.hours_rule)]
 AwayText = Annotated[str, Field(max_length=500)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
 RoleName = Literal["leads", "answers", "reads", "none"]
 
 
@@ -62,6 +63,12 @@ class DeskSettings(_Section):
     away: AwayText = Field(default="", description="what visitors read while nobody does; empty: a plain sentence")
     typing: bool = Field(default=True, description="whether visitors and admins are shown that the other is writing")
     read_marks: bool = Field(default=True, description="whether they are shown that the other has read")
+    retention_days: Days = Field(default=0, description="messages older than so many days are erased; 0: none is")
+    idle_days: Days = Field(
+        default=0,
+        description="whole conversations in which nothing was said for so many days are erased, and accounts and"
+        " sessions that nobody used; 0: none is",
+    )
 
 
 class XmppSettings(_Section):
@@ -161,25 +168,36 @@ class TorSettings(_Section):
 
 
 class OnionClientSettings(_Section):
-    """Who may reach the XMPP server's onion service."""
+    """Who may reach one of our onion services."""
 
     name: OnionClientName
     key: OnionClientKey
+
+
+def _distinct_clients(clients: tuple[OnionClientSettings, ...]) -> tuple[OnionClientSettings, ...]:
+    if len({each.name for each in clients}) < len(clients):
+        raise ValueError("Every client needs a name of its own.")
+    return clients
+
+
+OnionClients = Annotated[tuple[OnionClientSettings, ...], AfterValidator(_distinct_clients)]
+
+
+class OnionSettings(_Section):
+    """The page's own onion service."""
+
+    client: OnionClients = Field(
+        default=(), description="who alone may reach the page; none: everybody; `veilsupport onion client` writes these"
+    )
 
 
 class XmppOnionSettings(_Section):
     """A second onion service on our own tor, in front of the operator's own XMPP server."""
 
     port: Port = Field(description="your own XMPP server's port on 127.0.0.1; the section may be left out: none")
-    client: tuple[OnionClientSettings, ...] = Field(
-        default=(), description="who may reach it; `veilsupport onion client` writes these"
+    client: OnionClients = Field(
+        default=(), description="who may reach it; `veilsupport onion client --xmpp` writes these"
     )
-
-    @model_validator(mode="after")
-    def _distinct_clients(self) -> XmppOnionSettings:
-        if len({each.name for each in self.client}) < len(self.client):
-            raise ValueError("Every client needs a name of its own.")
-        return self
 
 
 class WebSettings(_Section):
@@ -188,6 +206,14 @@ class WebSettings(_Section):
     port: Port = Field(default=8080, description="port on 127.0.0.1, with `--no-tor` only")
     prefix: Annotated[str, AfterValidator(rules.path_prefix)] = Field(
         default="", description="stands before every path, such as `/support`, behind a front of your own"
+    )
+
+
+class HealthSettings(_Section):
+    """Health checks and metrics for programs on this machine."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=0, description="port on 127.0.0.1 for `/live`, `/ready` and `/metrics`; 0: none"
     )
 
 
@@ -210,6 +236,8 @@ class SiteSettings(_Section):
     away: AwayText = Field(default="", description="what visitors read while nobody does; empty: the desk's own")
     typing: bool | None = Field(default=None, description="left out: as the desk's own")
     read_marks: bool | None = Field(default=None, description="left out: as the desk's own")
+    retention_days: Days | None = Field(default=None, description="left out: as the desk's own")
+    idle_days: Days | None = Field(default=None, description="left out: as the desk's own")
 
 
 class Config(_Section):
@@ -219,8 +247,10 @@ class Config(_Section):
     xmpp: XmppSettings | None = None
     admin: tuple[AdminSettings, ...] = ()
     tor: TorSettings = TorSettings()
+    onion: OnionSettings = OnionSettings()
     xmpp_onion: XmppOnionSettings | None = None
     web: WebSettings = WebSettings()
+    health: HealthSettings = HealthSettings()
     site: tuple[SiteSettings, ...] = ()
 
     @model_validator(mode="after")
@@ -282,6 +312,11 @@ def check(values: dict[str, Any]) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise SetupErrors([_problem(each) for each in error.errors(include_url=False)]) from None
+
+
+def with_health_port(config: Config, port: int | None) -> Config:
+    """The same with that port for health checks; None: as it is."""
+    return config if port is None else config.model_copy(update={"health": HealthSettings(port=port)})
 
 
 def save(directory: Path, config: Config) -> None:

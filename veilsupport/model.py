@@ -153,6 +153,8 @@ class Site:
     away: str = ""  # what visitors read while nobody does; "" leaves it to the desk
     typing: bool = True  # whether either side is shown that the other is writing
     read_marks: bool = True  # whether either side is shown that the other has read
+    retention_days: int = 0  # older messages are erased; 0: none
+    idle_days: int = 0  # conversations with nothing said for so long are erased whole; 0: none
 
 
 class Role(IntEnum):
@@ -197,6 +199,17 @@ class DeliveryKind(StrEnum):
     DESTROY = "destroy"  # a burned conversation's room, with its archive
 
 
+class DeliveryStep(StrEnum):
+    """What happened to a delivery, for those who count."""
+
+    MADE = "made"  # about to be kept
+    HELD = "held"  # leaves when its admin asks
+    DUE = "due"  # seen to be due; it may have been made by an earlier run
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"  # an error came back: due again, later
+    AGAIN = "again"  # the connection was lost with it: due again
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One stanza that is due. The stanza id is our own and stays the same over every attempt.
@@ -223,11 +236,12 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Attendance:
-    """Whether somebody is there to answer, as visitors of one site are told."""
+    """Whether somebody is there to answer, and what becomes of what is said, as visitors of one site are told."""
 
     line_is_up: bool  # the admins' server can be reached
     staffed: bool  # within hours, and somebody is there
     away: str = ""  # what to read while it is not staffed
+    archived: bool = False  # a copy of what is said is kept that those who answer can open later
 
 
 @dataclass(frozen=True, slots=True)

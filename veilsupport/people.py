@@ -5,7 +5,8 @@ The account's password is not among the settings: it rests in the database, seal
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -14,8 +15,8 @@ from veilsupport import crypto
 from veilsupport.config import AdminSettings, Config, XmppSettings
 from veilsupport.crypto import ApplianceKey
 from veilsupport.desk import Desk
-from veilsupport.errors import SealError, SetupError
-from veilsupport.model import Admin, EndToEnd, Private, Role, Site
+from veilsupport.errors import Duplicate, SealError, SetupError
+from veilsupport.model import Admin, EndToEnd, Intake, Private, Role, Site
 from veilsupport.socks import SocksProxy
 from veilsupport.store import Store
 from veilsupport.xmpp import Account, Bridge, ComponentAccount, Tls, Trust
@@ -35,6 +36,8 @@ def sites_of(settings: Config) -> dict[str, Site]:
         away=desk.away,
         typing=desk.typing,
         read_marks=desk.read_marks,
+        retention_days=desk.retention_days,
+        idle_days=desk.idle_days,
     )
     named = [replace(own, **each.model_dump(exclude_defaults=True)) for each in settings.site]
     return {each.name: each for each in (own, *named)}
@@ -76,6 +79,28 @@ def stored_password(store: Store, key: ApplianceKey) -> Private:
         ) from None
 
 
+def kept_password(path: Path, key: ApplianceKey) -> Private:
+    """The same out of the database at `path`. SetupError as above."""
+    store = Store(path)
+    try:
+        return stored_password(store, key)
+    finally:
+        store.close()
+
+
+async def pass_over(path: Path, key: ApplianceKey, stanzas: Collection[str], *, now: float) -> None:
+    """Let the desk take these stanzas for seen (model.Intake's keys): nobody but setup was meant."""
+    store = Store(path)
+    desk = Desk(store, key, ())
+    try:
+        for stanza in stanzas:
+            with contextlib.suppress(Duplicate):
+                await desk.skip(Intake(stanza), now=now)
+    finally:
+        desk.close()
+        store.close()
+
+
 async def keep_password(path: Path, key: ApplianceKey, password: Private) -> None:
     """Seal the XMPP account's password into the database at `path`."""
     store = Store(path)
@@ -104,6 +129,23 @@ def account_of(xmpp: XmppSettings, password: Private, proxy: SocksProxy | None) 
 def component_of(xmpp: XmppSettings, secret: Private, proxy: SocksProxy | None) -> ComponentAccount:
     """The same for a component. SetupError as above."""
     return ComponentAccount(Private(xmpp.component), secret, xmpp.address, xmpp.port, proxy)
+
+
+@contextlib.contextmanager
+def desk_at_rest(path: Path, settings: Config, key: ApplianceKey) -> Iterator[Desk]:
+    """The desk over the database at `path`, while no appliance runs on it."""
+    store = Store(path)
+    desk = Desk(store, key, admins_of(settings), sites=sites_of(settings), uses_rooms=uses_rooms(settings))
+    try:
+        yield desk
+    finally:
+        desk.close()
+        store.close()
+
+
+def uses_rooms(settings: Config) -> bool:
+    """Whether conversations go into rooms, as far as nothing is known of the server."""
+    return settings.xmpp is None or settings.xmpp.form == "rooms"
 
 
 async def omemo_identity(path: Path, settings: Config, key: ApplianceKey) -> str | None:

@@ -10,15 +10,17 @@ are told and the XMPP edge is woken.
 """
 
 from veilsupport.desk.admins import Admins
+from veilsupport.desk.archive import ArchiveState
 from veilsupport.desk.attendance import Attendances
+from veilsupport.desk.expiry import Expiries
 from veilsupport.desk.listener import Listener
 from veilsupport.desk.outbox import Outbox, Unacknowledged
 from veilsupport.desk.overview import Waiting
 from veilsupport.desk.visitors import Visitors
 from veilsupport.desk.ways_in import SignedIn
 
-__all__ = ["Desk", "Listener", "SignedIn", "Unacknowledged", "Waiting"]
+__all__ = ["ArchiveState", "Desk", "Listener", "SignedIn", "Unacknowledged", "Waiting"]
 
 
-class Desk(Visitors, Admins, Attendances, Outbox):
+class Desk(Visitors, Admins, Attendances, Outbox, Expiries):
     """One desk: its visitors, its admins and what is due between them. Each part stands in a module of its own."""

@@ -122,6 +122,7 @@ class Answers(Core):
             claimed_by=self.admin_id(admin) if admin.address else None,
             if_claimed=claimed,
             handles=self._handles(intake) if intake else (),
+            copy=self._copy(conversation.id, Author.ADMIN, admin.name, body),
         )
         taken = self._taken(intake) if intake else None
         try:
@@ -155,6 +156,7 @@ class Answers(Core):
             raise AdminError(NOT_YOURS)
         if stored.state is MessageState.RETRACTED and body:
             raise AdminError("You took that back before, so the visitor does not see this. Please write it anew.")
+        copy = self._copy(conversation.id, Author.ADMIN, admin.name, body) if body else None
         done = f"{admin.name} corrected: {body}" if body else f"{admin.name} took an answer back."
         try:
             await self.store.change_message(
@@ -166,6 +168,7 @@ class Answers(Core):
                 notices=[] if in_room else self._to_others(admin, conversation, done),
                 handles=self._handles(intake),
                 taken=self._taken(intake),
+                copy=copy(stored.seq) if copy else None,
             )
         except NotFound:
             raise AdminError(GONE) from None

@@ -83,7 +83,8 @@ class Attendances(Core):
             self._was_open = {**self._was_open, site: open_now}
         answering = self.admins_of(site, Role.ANSWERS)
         staffed = open_now and any(self.is_seen(admin) and not self.is_away(admin) for admin in answering)
-        return Attendance(self.line_is_up, staffed, "" if staffed else self._away_words(site))
+        away = "" if staffed else self._away_words(site)
+        return Attendance(self.line_is_up, staffed, away, self.keeps_copies)
 
     def attendance_tick(self, now: float) -> None:
         """To be called each minute: open pages are told when hours have begun or ended."""

@@ -11,16 +11,18 @@ from dataclasses import replace
 from typing import Final
 
 from veilsupport import crypto
-from veilsupport.crypto import ApplianceKey, Passwords
+from veilsupport.crypto import ApplianceKey, ArchiveSetting, Passwords
 from veilsupport.desk.listener import Listeners
 from veilsupport.errors import AdminError, SealError, VisitorError
 from veilsupport.model import (
     BODY_MAX_CHARACTERS,
     Admin,
     AttendanceChanged,
+    Author,
     Changed,
     Conversation,
     DeliveryKind,
+    DeliveryStep,
     Ended,
     Intake,
     Message,
@@ -29,12 +31,14 @@ from veilsupport.model import (
     Role,
     Room,
     Said,
+    SignedOut,
     Site,
     StandingChanged,
 )
 from veilsupport.store import NOBODY, ROOM, Kept, Moved, NewDelivery, Store, Taken
 
 NEW_MESSAGE: Final = "New message. !show brings it."
+ARCHIVE_SETTING: Final = "archive"
 
 # Control characters but for line feed and tab; and the marks that reorder or hide text around them (bidirectional
 # embeddings, overrides and isolates, Unicode UAX #9 §2), with which a line can be made to read as another one. The
@@ -100,11 +104,15 @@ class Core:
         self.on_typing: Callable[[Conversation], None] = lambda conversation: None  # their visitor is writing just now
         self.on_read: Callable[[bytes, int], None] = lambda conversation, seq: None  # the visitor has looked so far
         self.on_changed: Callable[[bytes], None] = lambda conversation: None  # its standing, owner or wait may differ
+        # For those who count: a message was kept; a delivery (by its stanza id) has come so far.
+        self.on_said: Callable[[Author], None] = lambda author: None
+        self.on_delivery: Callable[[str, DeliveryStep, DeliveryKind | None], None] = lambda stanza_id, step, kind: None
         self.listeners = Listeners()
         self._passwords = Passwords()
         self._line_is_up = False
         self._directly: set[bytes] = set()  # conversations that their room was refused for
         self._admin_of = {self.admin_id(admin): admin for admin in self.admins}
+        self._archive_key = self._trusted_archive_key()
 
     def close(self) -> None:
         """End every open page's view; nothing is written after this."""
@@ -120,6 +128,11 @@ class Core:
         if up != self._line_is_up:
             self._line_is_up = up
             self.listeners.tell_all(AttendanceChanged())
+
+    @property
+    def keeps_copies(self) -> bool:
+        """Whether what is said is kept a second time, for the operator's archive."""
+        return self._archive_key is not None
 
     def site(self, name: str) -> Site:
         """That site; one that is no more has the manners of the desk's own page."""
@@ -170,6 +183,7 @@ class Core:
 
     def _delivery(self, kind: DeliveryKind, admin: bytes, text: str) -> NewDelivery:
         stanza_id = secrets.token_hex(16)
+        self.on_delivery(stanza_id, DeliveryStep.MADE, kind)
         return NewDelivery(stanza_id, admin, kind, crypto.wrap_text(self.key.outbox, text, stanza_id.encode()))
 
     def _to_place(
@@ -206,6 +220,8 @@ class Core:
             return [self._delivery(DeliveryKind.MESSAGE, NOBODY, text)]
         quiet = [admin for admin in readers if admin.notify_only]
         held = [replace(each, held=True) for each in self._deliveries(DeliveryKind.MESSAGE, quiet, text)]
+        for each in held:
+            self.on_delivery(each.stanza_id, DeliveryStep.HELD, None)
         told = self._deliveries(DeliveryKind.NEWS, quiet, NEW_MESSAGE)
         return [*self._to_place(conversation, site, DeliveryKind.MESSAGE, text), *held, *told]
 
@@ -217,10 +233,39 @@ class Core:
             return None
         return Room(conversation, Private(address))
 
+    def _archive_setting(self) -> ArchiveSetting | None:
+        """None: there is no archive. SealError: somebody else has written what stands there."""
+        raw = self.store.setting(ARCHIVE_SETTING)
+        return None if raw is None else ArchiveSetting.from_bytes(raw, self.key.settings)
+
+    def _trusted_archive_key(self) -> bytes | None:
+        """To which copies are sealed. Not to a stranger's: then there are none, and `archive_state` says why."""
+        try:
+            found = self._archive_setting()
+        except SealError:
+            return None
+        return found.public_key if found and found.on else None
+
+    def _copy(self, conversation: bytes, author: Author, name: str, body: str) -> Callable[[int], bytes] | None:
+        """Seals a message's copy for the archive, given its sequence number; None while the archive is not on."""
+        public_key = self._archive_key
+        if public_key is None:
+            return None
+        return lambda seq: crypto.seal(public_key, conversation, author, seq, name, body)
+
     async def _burn(
-        self, visitor: bytes, notices: Sequence[NewDelivery], *, now: float, taken: Taken | None = None
-    ) -> None:
-        """Erase everything of that visitor, destroy their room, and have the admins' clients remove what they got."""
+        self,
+        visitor: bytes,
+        notices: Sequence[NewDelivery],
+        *,
+        now: float,
+        taken: Taken | None = None,
+        idle_before: int | None = None,
+    ) -> bool:
+        """Erase everything of that visitor, destroy their room, and have the admins' clients remove what they got.
+
+        `idle_before`: only if nothing was said since that minute; whether it was so.
+        """
         conversation = self.store.conversation(visitor)
         alias = conversation.alias if conversation else ""
 
@@ -231,18 +276,25 @@ class Core:
 
         room = self.room_of(visitor)
         gone = [self._delivery(DeliveryKind.DESTROY, ROOM, room.address.reveal())] if room else []
-        await self.store.burn(
+        burned = await self.store.burn(
             visitor,
             minute=minute_of(now),
             retract=retract,
             archive=self._hashed(room.address.reveal()) if room else None,
             notices=[*gone, *notices],
             taken=taken,
+            idle_before=idle_before,
         )
+        if not burned:
+            return False
         self._directly.discard(visitor)
         self.listeners.tell(visitor, Ended(burned=True))
         self.on_changed(visitor)
         self.wake.set()
+        return True
+
+    def _tell_signed_out(self, visitor: bytes, token_hash: bytes) -> None:
+        self.listeners.tell_session(visitor, token_hash, SignedOut())
 
     def _taken(self, intake: Intake) -> Taken:
         key = self._hashed(intake.key)
@@ -264,6 +316,7 @@ class Core:
         """After a commit: the open pages first, then the XMPP edge."""
         if kept.again:
             return
+        self.on_said(message.author)
         if kept.reopened:
             self.listeners.tell(message.conversation, StandingChanged(kept.conversation.standing))
         self.listeners.tell(message.conversation, Said(message))

@@ -14,7 +14,7 @@ from typing import Final
 from veilsupport import crypto
 from veilsupport.desk.core import NEW_MESSAGE, Core, minute_of
 from veilsupport.errors import SealError
-from veilsupport.model import Admin, Conversation, Delivery, DeliveryKind, Intake, Private, Role, Standing
+from veilsupport.model import Admin, Conversation, Delivery, DeliveryKind, DeliveryStep, Intake, Private, Role, Standing
 from veilsupport.store import NOBODY, ROOM, NewDelivery, StoredDelivery
 
 _STAFF_ROOM: Final = "staff-room"
@@ -37,6 +37,8 @@ class Outbox(Core):
     def due(self, *, now: float, limit: int = 50, without: Collection[bytes] = ()) -> list[Delivery]:
         """What is to be sent, the oldest of every conversation first. `without`: whose room takes nothing yet."""
         found = self.store.due(minute=minute_of(now), limit=limit, without=without, to=self._admin_of)
+        for stored in found:
+            self.on_delivery(stored.stanza_id, DeliveryStep.DUE, stored.kind)
         return [self._opened(stored) for stored in found]
 
     async def delivery_sent(self, stanza_ids: Collection[str], *, now: float) -> set[str]:
@@ -46,10 +48,12 @@ class Outbox(Core):
     async def delivery_acknowledged(self, stanza_ids: Collection[str]) -> None:
         """The server has them (XEP-0198, or seen in its archive): their bodies are erased here."""
         self._tell_moved(await self.store.mark_acked(stanza_ids))
+        self._count(stanza_ids, DeliveryStep.ACKNOWLEDGED)
 
     async def delivery_in_room(self, stanza_id: str, archived_as: str) -> None:
         """The room has passed it on, and keeps it under that id: as acknowledged."""
         self._tell_moved(await self.store.mark_archived(stanza_id, self._archived(archived_as)))
+        self._count([stanza_id], DeliveryStep.ACKNOWLEDGED)
 
     async def delivery_read_in_room(self, conversation: bytes, archived_as: str) -> None:
         """An admin has looked at what the room keeps under that id, and so at all before it (XEP-0333).
@@ -74,11 +78,13 @@ class Outbox(Core):
     async def delivery_refused(self, stanza_id: str, *, now: float) -> None:
         """An error came back: due again after a pause that grows with each refusal, to an hour."""
         await self.store.mark_refused(stanza_id, minute=minute_of(now))
+        self._count([stanza_id], DeliveryStep.REFUSED)
 
     async def deliveries_lost(self, stanza_ids: Collection[str]) -> int:
         """Those of them that are not acknowledged are due again; returns how many."""
         count = await self.store.requeue(stanza_ids)
         if count:
+            self._count(stanza_ids, DeliveryStep.AGAIN)
             self.wake.set()
         return count
 
@@ -239,6 +245,10 @@ class Outbox(Core):
         )
 
     # ---- within ----------------------------------------------------------------------------------------------
+
+    def _count(self, stanza_ids: Collection[str], step: DeliveryStep) -> None:
+        for stanza_id in stanza_ids:
+            self.on_delivery(stanza_id, step, None)
 
     def _archived(self, archived_as: str) -> bytes:
         """A server may make these ids of the time, to the microsecond."""

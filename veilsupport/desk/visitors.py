@@ -138,7 +138,8 @@ class Visitors(WaysIn):
             return crypto.seal(visitor.public_key, visitor.id, Author.VISITOR, seq, "", body)
 
         deliveries = self._of_visitor(visitor.id, site, body)
-        return NewMessage(Author.VISITOR, seal, deliveries, _once(once, body), site)
+        copy = self._copy(visitor.id, Author.VISITOR, "", body)
+        return NewMessage(Author.VISITOR, seal, deliveries, _once(once, body), site, copy=copy)
 
 
 def _once(nonce: bytes, body: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import Final
 from veilsupport import crypto
 from veilsupport.desk.core import Core, minute_of
 from veilsupport.errors import Duplicate, NotFound, SealError, VisitorError
-from veilsupport.model import Private, Session, SessionEntry, SignedOut, Visitor, session_id
+from veilsupport.model import Private, Session, SessionEntry, Visitor, session_id
 from veilsupport.store import NewCredential, NewSession, NewVisitor
 
 PASSWORD_MIN_CHARACTERS: Final = 8
@@ -137,7 +137,7 @@ class WaysIn(Core):
     async def visitor_leaves(self, session: Session) -> None:
         """End this session; the conversation stays and the code goes on working."""
         await self.store.end_session(session.token_hash)
-        self.listeners.tell_session(session.visitor.id, session.token_hash, SignedOut())
+        self._tell_signed_out(session.visitor.id, session.token_hash)
 
     def sessions(self, session: Session) -> list[SessionEntry]:
         """All sessions of this visitor, oldest first."""
@@ -149,7 +149,7 @@ class WaysIn(Core):
         for token_hash, _ in self.store.sessions(session.visitor.id):
             if session_id(token_hash) == id:
                 await self.store.end_session(token_hash)
-                self.listeners.tell_session(session.visitor.id, token_hash, SignedOut())
+                self._tell_signed_out(session.visitor.id, token_hash)
                 return
         raise VisitorError("There is no such session.", status=404, code="not_found")
 
@@ -167,7 +167,7 @@ class WaysIn(Core):
             )
         except NotFound:
             raise VisitorError(GONE, status=404, code="gone") from None
-        self.listeners.tell_session(visitor, session.token_hash, SignedOut())
+        self._tell_signed_out(visitor, session.token_hash)
         return SignedIn(token, visitor)
 
     async def visitor_changes_password(self, session: Session, email: Private, old: Private, new: Private) -> None:
@@ -184,7 +184,7 @@ class WaysIn(Core):
             lookup, salt=salt, wrapped_key=wrapped, visitor=visitor, kept=session.token_hash
         )
         for token_hash in ended:
-            self.listeners.tell_session(visitor, token_hash, SignedOut())
+            self._tell_signed_out(visitor, token_hash)
 
 
 def _new_session(token: Private, visitor: bytes, private_key: bytes, code: Private | None) -> NewSession:

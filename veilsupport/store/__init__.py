@@ -10,13 +10,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from veilsupport.errors import NotFound, SetupError
 from veilsupport.model import MessageState, Standing
 from veilsupport.store import rows
+from veilsupport.store.archived import Archived, CopyReader, copies_in
 from veilsupport.store.deliveries import Deliveries
-from veilsupport.store.reads import SEQ_MAX, Reads
+from veilsupport.store.expiry import Aged, AgedSession, Expiry
+from veilsupport.store.reads import SEQ_MAX
+from veilsupport.store.residue import Residue
 from veilsupport.store.rows import NOBODY, ROOM
 from veilsupport.store.values import (
     Handled,
@@ -27,17 +30,23 @@ from veilsupport.store.values import (
     NewMessage,
     NewSession,
     NewVisitor,
+    StoredCopy,
     StoredCredential,
     StoredDelivery,
     StoredMessage,
     StoredSession,
     Taken,
 )
-from veilsupport.store.writer import SCRUB_NOW, SCRUB_SOON, Db, Writer
+from veilsupport.store.writer import SCHEMA_VERSION, SCRUB_NOW, SCRUB_SOON, Db, Writer
 
 __all__ = [
     "NOBODY",
     "ROOM",
+    "SCHEMA_VERSION",
+    "SQLITE_VERSION",
+    "Aged",
+    "AgedSession",
+    "CopyReader",
     "Handled",
     "Kept",
     "Moved",
@@ -47,17 +56,21 @@ __all__ = [
     "NewSession",
     "NewVisitor",
     "Store",
+    "StoredCopy",
     "StoredCredential",
     "StoredDelivery",
     "StoredMessage",
     "StoredSession",
     "Taken",
+    "copies_in",
 ]
 
 T = TypeVar("T")
 
+SQLITE_VERSION: Final = sqlite3.sqlite_version
 
-class Store(Deliveries, Reads):
+
+class Store(Deliveries, Expiry, Archived):
     """The open database. Made and closed once; reads belong to the thread that made it."""
 
     def __init__(self, path: Path) -> None:
@@ -77,6 +90,21 @@ class Store(Deliveries, Reads):
         """Finish what waits and close. Writes after this raise StoreError."""
         self._db.close()
         self._writer.close()  # The last connection to go empties the write-ahead log and removes it.
+
+    # ---- its own health --------------------------------------------------------------------------------------
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the disk took the latest transaction."""
+        return self._writer.keeps
+
+    async def try_disk(self) -> None:
+        """A transaction that changes nothing but is written all the same. StoreError: the disk does not take it."""
+        await self._write(lambda db: db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+
+    def tell_commits(self, told: Callable[[int, float, bool], None]) -> None:
+        """Of every transaction: how many writes, how many seconds, whether it was kept. Called on a thread of ours."""
+        self._writer.on_commit = told
 
     # ---- visitors --------------------------------------------------------------------------------------------
 
@@ -139,14 +167,18 @@ class Store(Deliveries, Reads):
         archive: bytes | None = None,
         notices: Sequence[NewDelivery] = (),
         taken: Taken | None = None,
-    ) -> None:
+        idle_before: int | None = None,
+    ) -> bool:
         """Erase a visitor and all that hangs on them, and how far `archive`, their room's, has been read.
 
-        Queued is what `retract` makes (inside the transaction) of each stanza that left us to an admin.
+        Queued is what `retract` makes (inside the transaction) of each stanza that left us to an admin. `idle_before`:
+        only if nothing was said in their conversation since that minute; whether it was so.
         """
 
-        def work(db: Db) -> None:
+        def work(db: Db) -> bool:
             rows.take(db, taken, minute)
+            if idle_before is not None and not rows.is_idle(db, visitor, idle_before):
+                return False
             sql = (
                 "SELECT stanza_id, admin FROM delivery"
                 " WHERE conversation = ? AND admin <> ? AND (state NOT IN ('held', 'due') OR sent_minute IS NOT NULL)"
@@ -157,8 +189,10 @@ class Store(Deliveries, Reads):
             db.execute("DELETE FROM cursor WHERE archive = ?", (archive,))
             retractions = [made for row in out if (made := retract(*row))]
             rows.insert_notices(db, [*retractions, *notices], minute)
+            self._residue.begin()
+            return True
 
-        await self._write(work, scrub_within=SCRUB_NOW)
+        return await self._write(work, scrub_within=SCRUB_NOW)
 
     # ---- messages --------------------------------------------------------------------------------------------
 
@@ -240,14 +274,19 @@ class Store(Deliveries, Reads):
         notices: Sequence[NewDelivery] = (),
         handles: Collection[bytes] = (),
         taken: Taken | None = None,
+        copy: bytes | None = None,
     ) -> None:
-        """Other words in the place of a message's; what was there is erased. Duplicate, NotFound as above."""
+        """Other words in the place of a message's; what was there is erased. Duplicate, NotFound as above.
+
+        `copy`: for the archive, in the place of the copy there; None: it keeps none of this message.
+        """
 
         def work(db: Db) -> None:
             rows.take(db, taken, minute)
             sql = "UPDATE message SET sealed = ?, state = ? WHERE conversation = ? AND seq = ?"
             if not db.execute(sql, (sealed, state, conversation, seq)).rowcount:
                 raise NotFound("That message is gone.")
+            rows.keep_copy(db, conversation, seq, copy)
             db.executemany(
                 "INSERT OR IGNORE INTO handle VALUES (?, ?, ?)", [(key, conversation, seq) for key in handles]
             )
@@ -331,6 +370,10 @@ class Store(Deliveries, Reads):
                     db.execute("INSERT OR REPLACE INTO omemo VALUES (?, ?)", (name, sealed))
 
         await self._write(work, scrub_within=SCRUB_SOON)
+
+    @property
+    def _residue(self) -> Residue:
+        return self._writer.residue
 
     async def _write(self, work: Callable[[Db], T], *, scrub_within: float | None = None) -> T:
         return await self._writer.write(work, scrub_within=scrub_within)

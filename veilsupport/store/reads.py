@@ -116,6 +116,9 @@ class Reads:
         found = self._all(sql, conversation) if conversation else self._all(sql)
         return [(rows.as_conversation(row), row[-1]) for row in found]
 
+    def count_rooms(self) -> int:
+        return int(self._one("SELECT count(*) FROM room")[0])
+
     def waiting(self, *, limit: int) -> list[Conversation]:
         """Open conversations whose visitor waits for an answer, the longest first."""
         sql = (

@@ -68,6 +68,12 @@ def must_be_there(db: Db, conversation: bytes | None) -> None:
         raise NotFound("That conversation is gone.")
 
 
+def is_idle(db: Db, conversation: bytes, before: int) -> bool:
+    """Whether it is there, and nothing was said in it since that minute."""
+    sql = "SELECT 1 FROM conversation WHERE id = ? AND last_minute < ?"
+    return db.execute(sql, (conversation, before)).fetchone() is not None
+
+
 def insert_visitor(db: Db, new: NewVisitor, minute: int) -> None:
     """Duplicate: the session or the credential is there already."""
     if db.execute("SELECT 1 FROM session WHERE token_hash = ?", (new.session.token_hash,)).fetchone():
@@ -144,7 +150,8 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
     )
     row = (visitor, seq, new.author, Progress.KEPT, minute, new.seal(seq), MessageState.SAID)
     db.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-    keep_copy(db, visitor, seq, new.copy(seq) if new.copy else None)
+    if new.copy is not None:
+        keep_copy(db, visitor, seq, new.copy(seq))
     db.executemany("INSERT OR IGNORE INTO handle VALUES (?, ?, ?)", [(key, visitor, seq) for key in new.handles])
     for delivery in [*new.deliveries, *(new.if_claimed if claimed else ())]:
         insert_delivery(db, delivery, visitor, seq if delivery.kind is DeliveryKind.MESSAGE else None, minute)
