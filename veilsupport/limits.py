@@ -9,7 +9,7 @@ none, so its rows do not apply. Pure: knows no clock (`now` is an argument), no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -44,6 +44,11 @@ class Row:
     burst: int
     why: str
 
+    @property
+    def name(self) -> str:
+        """`send by circuit`."""
+        return f"{self.act} by {self.by}"
+
 
 # Every act has an overall row: it also bounds memory, because only an act that was allowed leaves a bucket behind.
 TABLE: Final = (
@@ -75,6 +80,7 @@ class Limits:
     """The buckets of one process. Nothing of it rests on disk."""
 
     def __init__(self, table: tuple[Row, ...] = TABLE) -> None:
+        self.on_hit: Callable[[Row], None] = lambda row: None  # told of every limit that refused something
         self._rows = {act: tuple(row for row in table if row.act is act) for act in Act}
         # (row, whose) -> (tokens, when they were counted). A full bucket is the same as none and is forgotten.
         self._buckets: dict[tuple[Row, object], tuple[float, float]] = {}
@@ -93,6 +99,9 @@ class Limits:
         counted = [(row, key, self._tokens(row, key, now)) for row, key in concerned]
         wait = max(((1 - tokens) / row.per_second for row, _, tokens in counted if tokens < 1), default=0.0)
         if wait > 0:
+            for row, _, tokens in counted:
+                if tokens < 1:
+                    self.on_hit(row)
             return wait
         for _, key, tokens in counted:
             self._buckets[key] = (tokens - 1, now)

@@ -3,25 +3,85 @@
 Other libraries' loggers are cut off altogether, because they print request paths, raw stanzas and addresses at
 levels that look harmless. A bug is reported as its type and its place in our code; its message may hold a
 visitor's words and is never printed.
+
+Times are minutes, in either form: with seconds, whoever has the log and has watched a line to the Tor network could lay
+the two side by side. Lines that belong to one request carry the same number, which is random and stands for nothing
+else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
+import secrets
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 _PACKAGE: Final = Path(__file__).resolve().parent
-_said_at: Final[dict[str, float]] = {}  # when each kind of background error was last logged, by the loop's clock
+_said_at: Final[dict[str, float]] = {}  # when each kind of what may come often was last logged
+_request: Final[ContextVar[str]] = ContextVar("request", default="")
 logger = logging.getLogger("veilsupport")
 
 
-def set_up(*, verbose: bool = False) -> None:
+class Lines(logging.Formatter):
+    """For people: `2026-11-20 18:00 INFO tor is connected to the Tor network`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M")
+
+    def format(self, record: logging.LogRecord) -> str:
+        request = request_id()
+        return super().format(record) + (f" [{request}]" if request else "")
+
+
+class Objects(logging.Formatter):
+    """For programs: one JSON object a line, in UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:00Z", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "part": record.name.removeprefix("veilsupport").lstrip(".") or "app",
+            "message": record.getMessage(),
+        }
+        request = request_id()
+        return json.dumps(line | ({"request": request} if request else {}), ensure_ascii=False)
+
+
+@contextlib.contextmanager
+def request() -> Iterator[None]:
+    """What is logged in this block, and in tasks begun there, belongs to one request."""
+    token = _request.set(secrets.token_hex(4))
+    try:
+        yield
+    finally:
+        _request.reset(token)
+
+
+def request_id() -> str:
+    """Of the request in hand; "" when there is none."""
+    return _request.get()
+
+
+def is_time_for(kind: str) -> bool:
+    """Whether the last line of that kind is a minute old, so that nobody can fill a disk with lines."""
+    now = time.monotonic()
+    if now - _said_at.get(kind, -60.0) < 60:
+        return False
+    _said_at[kind] = now
+    return True
+
+
+def set_up(*, verbose: bool = False, as_json: bool = False) -> None:
     """Our lines go to standard error; nobody else's go anywhere."""
     root = logging.getLogger()
     root.handlers = [logging.NullHandler()]
@@ -33,7 +93,7 @@ def set_up(*, verbose: bool = False) -> None:
             other.propagate = True
             other.setLevel(logging.NOTSET)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M"))
+    handler.setFormatter(Objects() if as_json else Lines())
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -58,9 +118,7 @@ def loop_exception_handler(loop: asyncio.AbstractEventLoop, context: dict[str, A
     """asyncio's own handler would print the exception's message and the task's arguments. Each kind once a minute."""
     error = context.get("exception")
     where = place(error) if error else "no exception"
-    now = loop.time()
-    if now - _said_at.get(where, -60.0) >= 60:
-        _said_at[where] = now
+    if is_time_for(where):
         logger.error("Something went wrong in the background: %s", where)
 
 

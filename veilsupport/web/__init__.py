@@ -26,6 +26,7 @@ from veilsupport.web.api import ROOT, Api
 from veilsupport.web.badge import Badge
 from veilsupport.web.forms import Tokens
 from veilsupport.web.guard import Guard
+from veilsupport.web.health import Sources, serve_health
 from veilsupport.web.live import Live
 from veilsupport.web.look import Look
 from veilsupport.web.openapi import Manual
@@ -36,7 +37,7 @@ from veilsupport.web.server import serve
 from veilsupport.web.socket import Sockets
 from veilsupport.web.windows import Windows
 
-__all__ = ["Site", "build", "serve"]
+__all__ = ["Site", "Sources", "build", "serve", "serve_health"]
 
 
 TABLE: Final = (
@@ -72,6 +73,16 @@ class Site:
         self._windows = windows
         self._sockets = sockets
         self._prefix = prefix
+
+    @property
+    def streams(self) -> int:
+        """Live pages that are open."""
+        return len(self._windows)
+
+    @property
+    def sockets(self) -> int:
+        """WebSockets that are signed in."""
+        return len(self._sockets)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._prefix and "path" in scope:
@@ -112,6 +123,7 @@ def build(
     onion: Callable[[], str | None],
     clock: Callable[[], float],
     on_bug: Callable[[BaseException], None],
+    on_answer: Callable[[str, int], None] = lambda route, status: None,
 ) -> Site:
     """The application.
 
@@ -119,6 +131,7 @@ def build(
     they are now; "" is the desk's own page and always there. `prefix` stands before every path. `onion`: our
     address ("….onion") once it is known; requests over a circuit are refused before. `clock`: Unix seconds.
     `on_bug`: told of exceptions that are our fault; it must only note them and set the stop event.
+    `on_answer`: told of every answer as it begins, by its route's template, with its status.
     """
     look = Look(lambda: sites()[""], prefix=prefix)
     windows = Windows()
@@ -144,6 +157,7 @@ def build(
         on_bug=on_bug,
         origins=origins,
         from_anywhere=_is_from_anywhere,
+        on_answer=on_answer,
     )
     return Site(guard, windows, sockets, prefix)
 

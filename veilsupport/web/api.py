@@ -22,6 +22,7 @@ from veilsupport.limits import Act, Limits
 from veilsupport.model import Private, Session, Site
 from veilsupport.web import frames, pace, refusals, shapes
 from veilsupport.web.forms import plausible_token
+from veilsupport.web.guard import TEMPLATE
 from veilsupport.web.origins import Origins
 from veilsupport.web.reading import Reading
 from veilsupport.web.shapes import Shape
@@ -283,6 +284,7 @@ class Api:
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         """Read, check, act, answer."""
         rows, id = _rows_at(scope["path"])
+        scope[TEMPLATE] = ROOT + next(iter(rows.values())).path
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         if method not in rows:
             return _other_method(method, rows)
@@ -373,9 +375,14 @@ def _signed_in(signed: SignedIn, email: str | None = None) -> shapes.SignedIn:
 
 
 def attendance_of(desk: Desk, site: str, *, now: float) -> dict[str, Any]:
-    """Whether somebody is there for visitors of that site, in every shape that tells it."""
+    """What visitors of that site are told before they write, in every shape that tells it."""
     attendance = desk.attendance(site, now=now)
-    return {"open": attendance.line_is_up, "staffed": attendance.staffed, "away": attendance.away or None}
+    return {
+        "open": attendance.line_is_up,
+        "staffed": attendance.staffed,
+        "away": attendance.away or None,
+        "archived": attendance.archived,
+    }
 
 
 def desk_of(desk: Desk, session: Session, site: str, *, now: float) -> dict[str, Any]:

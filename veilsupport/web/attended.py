@@ -1,4 +1,4 @@
-"""Whether somebody is there to answer: the one of three sentences that every page shows.
+"""Whether somebody is there to answer: the one of three sentences that every page shows; and one about copies, if any.
 
     open    the admins can be reached, and somebody is there
     away    nobody is there, or it is outside the hours; whether the line is up makes no difference then
@@ -38,6 +38,7 @@ class Attended:
 
     state: DeskIs
     away: str  # empty while nobody has to be told
+    archived: bool = False  # whether what is said is kept in a copy that those who answer can open later
 
     @property
     def sentences(self) -> Mapping[DeskIs, str]:
@@ -50,5 +51,6 @@ class Attended:
 
 def attended(attendance: Attendance) -> Attended:
     if not attendance.staffed:
-        return Attended(DeskIs.AWAY, attendance.away)
-    return Attended(DeskIs.OPEN if attendance.line_is_up else DeskIs.DOWN, "")
+        return Attended(DeskIs.AWAY, attendance.away, attendance.archived)
+    state = DeskIs.OPEN if attendance.line_is_up else DeskIs.DOWN
+    return Attended(state, "", attendance.archived)

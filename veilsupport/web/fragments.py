@@ -6,6 +6,7 @@ that follows, with the nonce of the answer's policy. Knows nothing of HTTP and o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from veilsupport.model import (
@@ -27,7 +28,7 @@ from veilsupport.model import (
     StandingChanged,
     Typing,
 )
-from veilsupport.web.attended import DeskIs
+from veilsupport.web.attended import Attended, DeskIs
 from veilsupport.web.pages import HISTORY, Pages
 from veilsupport.web.reading import Reading
 from veilsupport.web.told import words_of
@@ -136,6 +137,17 @@ class Fragments:
     def _attend(self) -> str:
         """Everybody is told of every change; only what this site's visitors are to read is written."""
         before, self.attended = self.attended, self._pages.attended(self._site)
+        if self.attended == before:
+            return ""
+        return self._archive(before.archived) + self._retell(replace(before, archived=self.attended.archived))
+
+    def _archive(self, before: bool) -> str:
+        if self.attended.archived is before:
+            return ""
+        return self._look.render("archived.html", self._site, attended=self.attended, nonce=self._nonce)
+
+    def _retell(self, before: Attended) -> str:
+        """Which of the three sentences holds now."""
         if self.attended == before:
             return ""
         retold = self.attended.state is DeskIs.AWAY and self.attended.away != self._away

@@ -17,6 +17,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from veilsupport import log
 from veilsupport.errors import StoreError, VisitorError
 from veilsupport.web import refusals
 from veilsupport.web.look import Look
@@ -48,6 +49,16 @@ _ADDED: Final = (
 )
 
 
+# Where in a scope the template of its route stands, when it is none of starlette's.
+TEMPLATE: Final = "veilsupport.template"
+
+
+def template_of(scope: Scope) -> str:
+    """`/s/{site}`: of our own table, and never what was asked for; "none" when it did not come to any route."""
+    route = scope.get("route")
+    return str(route.path if route is not None else scope.get(TEMPLATE, "none"))
+
+
 def circuit_of(scope: Scope) -> str | None:
     """The circuit a request came over; None on loopback."""
     client = scope.get("client")
@@ -67,7 +78,7 @@ class Guard:
 
     `onion` gives our onion address once it is known. `on_bug` is told of every exception that is nobody's
     fault but ours, so that the process can end. `from_anywhere` tells of a path whether forms on
-    other people's pages may be sent there.
+    other people's pages may be sent there. `on_answer` is told of each as it begins: template of its route, status.
     """
 
     def __init__(
@@ -79,6 +90,7 @@ class Guard:
         on_bug: Callable[[BaseException], None],
         origins: Origins,
         from_anywhere: Callable[[str], bool] = lambda _path: False,
+        on_answer: Callable[[str, int], None] = lambda route, status: None,
     ) -> None:
         self._app = app
         self._origins = origins
@@ -86,11 +98,17 @@ class Guard:
         self._look = look
         self._onion = onion
         self._on_bug = on_bug
+        self._on_answer = on_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             return  # No lifespan is spoken here.
-        answer = _Answer(send, self._origins.headers(scope) if is_api(scope) else [])
+        for_others = self._origins.headers(scope) if is_api(scope) else []
+        answer = _Answer(send, for_others, on_start=lambda status: self._on_answer(template_of(scope), status))
+        with log.request():
+            await self._serve(scope, receive, answer)
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
             await self._pass(scope, receive, answer)
         except VisitorError as error:
@@ -99,6 +117,7 @@ class Guard:
             if scope["type"] == "http" and not answer.started:
                 await self._refusal(scope, _NO_DISK)(scope, receive, answer)
         except Exception as bug:
+            log.logger.error("A request met a bug: %s", log.place(_alone(bug)))
             self._on_bug(_alone(bug))
             if not answer.started:
                 await self._refusal(scope, _BROKEN)(scope, receive, answer)
@@ -167,21 +186,37 @@ class Guard:
 
 
 class _Answer:
-    """`send`, with our headers and those for other people's pages; remembers whether the answer has begun."""
+    """`send`, with our headers and those for other people's pages; remembers whether the answer has begun.
 
-    def __init__(self, send: Send, for_others: Headers) -> None:
+    When it is our fault that nothing was done, and the log has a line of it, the answer names that line's request: a
+    visitor who tells the operator helps to find it. Elsewhere the number would help nobody, and is not sent.
+    """
+
+    def __init__(self, send: Send, for_others: Headers, *, on_start: Callable[[int], None]) -> None:
         self._send = send
         self._for_others = for_others
+        self._on_start = on_start
         self.started = False
         self.close_after = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "websocket.accept":
-            self.started = True
+            self._start(101)
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
-            self.started = True
-            message = {**message, "headers": self._headers(message["headers"])}
+            self._start(message["status"])
+            message = {**message, "headers": self._headers(message["headers"]) + self._reference(message["status"])}
         await self._send(message)
+
+    def _start(self, status: int) -> None:
+        self.started = True
+        self._on_start(status)
+
+    @staticmethod
+    def _reference(status: int) -> list[tuple[bytes, bytes]]:
+        if status < 500 or not log.is_time_for(f"status {status}"):
+            return []
+        log.logger.warning("A request was answered with status %d.", status)
+        return [(b"x-request-id", log.request_id().encode())]
 
     def _headers(self, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         names = {name for name, _ in given}

@@ -19,6 +19,7 @@ What the stream at /chat/live carries, in this order:
     standing        a line: closed, opened again, blocked
     line            a `<style>` that shows another sentence, and writes it if it is not the one that the page has; and a
                     line that only screen readers get
+    archive         a `<style>` that shows or hides the sentence about copies; and a line, when it came to be true
     typing          a `<style>` that renames the animation that shows the place for 8 s, and writes the name when it is
                     another one; at most every 3 s for each admin. A message of an admin ends it by one more style
     heartbeat       every 15 s a `<style>` that renames the banner's animation, which thereby starts again from zero

@@ -8,6 +8,7 @@ without one it is the desk's own. Knows nothing of the desk's rules.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -34,6 +35,9 @@ PROGRESS_WORDS: Final = {
 
 # What became of a message's words; in the page, in a streamed style, and in what a script copies.
 CHANGE_WORDS: Final = {MessageState.CORRECTED: "edited", MessageState.RETRACTED: "removed by the desk"}
+
+# While the operator's archive is on. Stands on every page where somebody can write.
+ARCHIVED_WORDS: Final = "The people here keep a copy of this conversation that they can open later."
 
 _HEADLINES: Final = {
     400: "That did not work",
@@ -76,6 +80,37 @@ def _css(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9 ]", lambda found: f"\\{ord(found[0]):x} ", text)
 
 
+@functools.cache
+def _templates(root: str, css: str, css_path: str) -> jinja2.Environment:
+    """All of them, compiled, which takes long; nothing in them changes but what is given here."""
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resources.path("veilsupport/web/templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    templates.filters.update(at=_at, iso=_iso, css=_css)
+    templates.globals.update(
+        root=root,
+        inline=False,
+        css=css,
+        css_path=root + css_path,
+        chat_scripts=[root + path for path in scripts.chat_paths()],
+        progress_words=PROGRESS_WORDS,
+        change_words=CHANGE_WORDS,
+        writing_words="is writing…",
+        archived_words=ARCHIVED_WORDS,
+        Author=Author,
+        MessageState=MessageState,
+        Progress=Progress,
+    )
+    for name in templates.list_templates():
+        templates.get_template(name)  # read now: later there may be no file descriptor left for it
+    return templates
+
+
 class Look:
     """Makes answers out of templates. `own` gives the desk's own page; `prefix` stands before every path."""
 
@@ -86,30 +121,7 @@ class Look:
         digest = hashlib.sha256(self.css.encode()).digest()
         self.css_path = f"/static/style.{digest.hex()[:16]}.css"
         self._inline_source = _source(self.css)
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(resources.path("veilsupport/web/templates")),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
-        self._templates.filters.update(at=_at, iso=_iso, css=_css)
-        self._templates.globals.update(
-            root=prefix,
-            inline=False,
-            css=self.css,
-            css_path=prefix + self.css_path,
-            chat_scripts=[prefix + path for path in scripts.chat_paths()],
-            progress_words=PROGRESS_WORDS,
-            change_words=CHANGE_WORDS,
-            writing_words="is writing…",
-            Author=Author,
-            MessageState=MessageState,
-            Progress=Progress,
-        )
-        for name in self._templates.list_templates():
-            self._templates.get_template(name)  # read now: later there may be no file descriptor left for it
+        self._templates = _templates(prefix, self.css, self.css_path)
 
     def page(self, template: str, *, status: int = 200, site: Site | None = None, **values: object) -> Response:
         """A page of its own, with the stylesheet inside."""

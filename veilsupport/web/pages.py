@@ -254,14 +254,14 @@ class Pages:
     def show_older(self, visit: Visit) -> Response:
         given = visit.request.query_params.get("before", "")
         before = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else None
-        messages = Reading(self.desk, signed_in(visit)).history(before=before, limit=HISTORY)
-        first = messages[0].seq if messages else 1
+        found = Reading(self.desk, signed_in(visit)).history(before=before, limit=HISTORY + 1)
+        messages = found[-HISTORY:]
         return self.look.chat_page(
             "older.html",
             site=visit.site,
             messages=self.look.messages(messages, today=visit.today, site=visit.site),
             empty=not messages,
-            before=first if first > 1 else None,
+            before=messages[0].seq if len(found) > len(messages) else None,
         )
 
     # ---- going ----------------------------------------------------------------------------------------

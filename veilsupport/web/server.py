@@ -26,6 +26,7 @@ from veilsupport.web.wire import PING_SECONDS, PONG_SECONDS, SocketProtocol
 _GRACE_SECONDS: Final = 1  # For answers under way; streams end by themselves before it.
 _BACKLOG: Final = 512
 _UNIX_PATH_MAX_BYTES: Final = 107  # sun_path of unix(7), less its closing zero.
+_TAKEN: Final = SetupError("The port for the page is taken, or not allowed.", hint="Choose another one with --port.")
 
 
 class Site(Protocol):
@@ -53,16 +54,22 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    app: Site, *, unix_socket: Path | None, port: int | None, stop: asyncio.Event, ready: asyncio.Event
+    app: Site,
+    *,
+    unix_socket: Path | None,
+    port: int | None,
+    stop: asyncio.Event,
+    ready: asyncio.Event,
+    if_taken: SetupError = _TAKEN,
 ) -> None:
     """Serve until `stop`, then return within about two seconds. Exactly one of `unix_socket` and `port` is set.
 
-    `ready` is set once connections are accepted. SetupError: the port is taken, or the socket cannot be made.
+    `ready` is set once connections are accepted. SetupError: `if_taken`, the port is; or the socket cannot be made.
     """
     if (unix_socket is None) == (port is None):
         raise ValueError("give a unix socket or a port")
     _silence_uvicorn()
-    listening = _listen_unix(unix_socket) if unix_socket is not None else _listen_loopback(port or 0)
+    listening = _listen_unix(unix_socket) if unix_socket is not None else _listen_loopback(port or 0, if_taken)
     server = _Server(_config(app, behind_tor=unix_socket is not None), ready)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -126,16 +133,14 @@ def _remove(path: Path | None) -> None:
         path.unlink(missing_ok=True)
 
 
-def _listen_loopback(port: int) -> socket.socket:
+def _listen_loopback(port: int, if_taken: SetupError = _TAKEN) -> socket.socket:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", port))
     except OSError:
         listening.close()
-        raise SetupError(
-            "The port for the page is taken, or not allowed.", hint="Choose another one with --port."
-        ) from None
+        raise if_taken from None
     return listening
 
 

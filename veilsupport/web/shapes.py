@@ -239,6 +239,9 @@ class DeskState(Shape):
     open: bool = Field(description="whether the admins can be reached at this moment")
     staffed: bool = Field(description="whether one of them is there; only with both call the desk open")
     away: str | None = Field(description="what visitors are told while nobody is there; null while somebody is")
+    archived: bool = Field(
+        description="whether those who answer keep a copy of what is said that they can open later; tell the visitor"
+    )
     answer_minutes: int | None = Field(description="how long answers usually take, where that is known")
     conversation: StandingName | None = Field(
         description="`closed` opens again by itself with the next message; `blocked` can read and not send;"
@@ -273,6 +276,7 @@ class SiteAnswer(Shape):
     open: bool
     staffed: bool
     away: str | None
+    archived: bool
     answer_minutes: int | None
 
 

@@ -83,7 +83,7 @@ from veilsupport.model import (
 from veilsupport.web import api, frames, pace, refusals, shapes
 from veilsupport.web.forms import COOKIE, plausible_token
 from veilsupport.web.frames import Close
-from veilsupport.web.guard import circuit_of
+from veilsupport.web.guard import TEMPLATE, circuit_of
 from veilsupport.web.origins import Origins, is_own
 from veilsupport.web.reading import Reading
 from veilsupport.web.told import Told
@@ -162,6 +162,7 @@ class Sockets:
         """VisitorError (404): another path; the handshake is refused."""
         if scope["path"] != api.SOCKET_PATH:
             raise VisitorError("There is no such end point.", status=404, code="not_found")
+        scope[TEMPLATE] = api.SOCKET_PATH
         wire = _Wire(receive, send)
         await wire.accept()
         try:

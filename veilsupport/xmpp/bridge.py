@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from veilsupport.desk import Desk
-from veilsupport.model import Conversation, EndToEnd
+from veilsupport.model import Admin, Conversation, DeliveryKind, EndToEnd
 from veilsupport.xmpp import stanzas
 from veilsupport.xmpp.account import Account
 from veilsupport.xmpp.attending import Attending
@@ -22,7 +22,7 @@ from veilsupport.xmpp.card import Card
 from veilsupport.xmpp.direct import Direct
 from veilsupport.xmpp.intake import Incoming
 from veilsupport.xmpp.line import Line
-from veilsupport.xmpp.omemo import Omemo
+from veilsupport.xmpp.omemo import Device, Omemo
 from veilsupport.xmpp.outgoing import Outgoing
 from veilsupport.xmpp.rooms import Rooms
 from veilsupport.xmpp.roomtalk import RoomTalk
@@ -43,13 +43,17 @@ class Bridge:
         *,
         on_change: Callable[[LinkState], None],
         wants_rooms: bool = False,
+        on_sent: Callable[[DeliveryKind, bool], None] = lambda kind, encrypted: None,
         keeps_archive: bool = True,
         strict_devices: bool = False,
         language: Callable[[str], str] = lambda site: "",
         clock: Callable[[], float] = time.time,
         pace: Pace = OVER_TOR,
     ) -> None:
-        """`wants_rooms`: a room for each visitor wherever the server lets us. `language`: of a site's visitors."""
+        """`wants_rooms`: a room for each visitor wherever the server lets us. `language`: of a site's visitors.
+
+        `on_sent`: as Outgoing tells it.
+        """
         self._desk = desk
         self._clock = clock
         self._line = Line(
@@ -66,6 +70,7 @@ class Bridge:
         self._outgoing = Outgoing(desk, self._line, spoke=direct.spoke, clock=clock)
         self._sealing = self._made_sealing(strict=strict_devices, keeps_archive=keeps_archive)
         self._outgoing.seal = self._sealing.seal
+        self._outgoing.on_sent = on_sent
         self._sealing.on_keys = self._outgoing.try_again
         talk = RoomTalk(desk, self._outgoing, self._sealing, own=self._line.own, clock=clock)
         self._rooms = Rooms(desk, self._line, self._outgoing, talk, wanted=wants_rooms, language=language, clock=clock)
@@ -123,6 +128,15 @@ class Bridge:
             return self._sealing.uri
         finally:
             self._line.drop()
+
+    def sees(self, admin: Admin) -> bool:
+        """Whether one of their apps shows that it is there: in the staff room, or online as our contact."""
+        return self._attending.is_in_staff_room(admin) or bool(self._attending.devices(admin))
+
+    async def devices_of(self, admin: Admin) -> list[Device]:
+        """Their OMEMO devices, all that were ever seen; none when nobody wants OMEMO. Unavailable: not to be asked."""
+        omemo = self._sealing.omemo
+        return await omemo.devices(admin.address.reveal()) if omemo else []
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, then closed in order within two seconds. Raises a group of what nobody expected."""

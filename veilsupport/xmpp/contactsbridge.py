@@ -20,7 +20,7 @@ from typing import Final
 
 from veilsupport.desk import Desk
 from veilsupport.errors import SetupError, StoreError, Unavailable
-from veilsupport.model import EndToEnd
+from veilsupport.model import DeliveryKind, EndToEnd
 from veilsupport.xmpp import signals
 from veilsupport.xmpp.account import ComponentAccount
 from veilsupport.xmpp.attending import Attending
@@ -45,6 +45,7 @@ class ContactsBridge:
         account: ComponentAccount,
         *,
         on_change: Callable[[LinkState], None],
+        on_sent: Callable[[DeliveryKind, bool], None] = lambda kind, encrypted: None,
         keeps_archive: bool = True,
         clock: Callable[[], float] = time.time,
         pace: Pace = OVER_TOR,
@@ -71,6 +72,7 @@ class ContactsBridge:
             desk, self._line, self._outgoing, self._attending, keeps_archive=keeps_archive, clock=clock
         )
         self._outgoing.rooms = self._contacts
+        self._outgoing.on_sent = on_sent
         self._outgoing.write = self._contacts.written
         self._outgoing.seal = self._contacts.introduced
         self._talk = ContactTalk(desk, self._line, self._outgoing, self._contacts, clock=clock)

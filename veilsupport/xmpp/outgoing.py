@@ -30,6 +30,7 @@ from veilsupport.errors import StoreError, Unavailable
 from veilsupport.model import Admin, Delivery, DeliveryKind
 from veilsupport.xmpp import signals, stanzas
 from veilsupport.xmpp.archive import Archive
+from veilsupport.xmpp.omemo_terms import ENVELOPE
 from veilsupport.xmpp.pacing import Window
 from veilsupport.xmpp.signals import Trouble
 
@@ -74,7 +75,10 @@ class Rooms(Protocol):
 
 
 class Outgoing:
-    """The pump. `ready` is set while stanzas may leave; `spoke` is told whose words went to which admin."""
+    """The pump. `ready` is set while stanzas may leave; `spoke` is told whose words went to which admin.
+
+    `on_sent` is told of each delivery that leaves, every attempt: its kind, and whether it was encrypted.
+    """
 
     def __init__(
         self, desk: Desk, line: Way, *, spoke: Callable[[Admin, str], None], clock: Callable[[], float]
@@ -83,6 +87,7 @@ class Outgoing:
         self.rooms: Rooms | None = None
         self.write: Callable[[Delivery, str], Element] = _written
         self.seal: Callable[[Element, Delivery], Awaitable[Element | None]] = _as_it_is
+        self.on_sent: Callable[[DeliveryKind, bool], None] = lambda kind, encrypted: None
         self._desk = desk
         self._line = line
         self._spoke = spoke
@@ -197,6 +202,7 @@ class Outgoing:
         if not self.ready.is_set():
             return  # Marked but not sent, as above.
         self._line.post(message)
+        self.on_sent(delivery.kind, message.find(ENVELOPE) is not None)
         self._flying.sent(delivery.stanza_id, at=self._now())
         if not delivery.admin:
             self._in_rooms[delivery.stanza_id] = delivery.conversation
