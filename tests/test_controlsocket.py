@@ -100,3 +100,25 @@ def test_nobody_else_may_open_it(tmp_path: Path) -> None:
         assert directory.ask(tmp_path, "status") is None
 
     asyncio.run(go())
+
+
+def test_the_end_of_the_block_waits_until_a_long_answer_has_tidied_up(tmp_path: Path) -> None:
+    async def go() -> None:
+        tidied = asyncio.Event()
+
+        async def without_end(word: str, rest: str) -> AsyncGenerator[Document, None]:
+            try:
+                yield {"step": 1}
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                tidied.set()
+
+        async with controlsocket.served(tmp_path / directory.STATUS_SOCKET, without_end):
+            reader, writer = await asyncio.open_unix_connection(tmp_path / directory.STATUS_SOCKET)
+            writer.write(b"long\n")
+            await reader.readline()
+        assert tidied.is_set()
+        writer.close()
+
+    asyncio.run(go())

@@ -24,11 +24,18 @@ async def served(path: Path, answer: Answer) -> AsyncIterator[None]:
     """Answer there as long as the block lasts.
 
     What a document tells is done to its end before, however long the disk takes: half of it would be worse than nobody
-    to tell. Whoever goes away in the middle of a longer answer ends it there.
+    to tell. Whoever goes away in the middle of a longer answer ends it there, and so does the end of the block, which
+    waits until each has tidied up.
     """
+    answering: set[asyncio.Task[Any]] = set()
 
     async def told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, TimeoutError, ValueError):  # ValueError: a line without end, or not UTF-8
+        task = asyncio.current_task()
+        assert task is not None
+        answering.add(task)
+        task.add_done_callback(answering.discard)
+        # ValueError: a line without end, or not UTF-8
+        with contextlib.closing(writer), contextlib.suppress(OSError, TimeoutError, ValueError):
             async with asyncio.timeout(_ASKING_SECONDS):
                 line = (await reader.readline()).decode()
             word, _, rest = line.strip().partition(" ")
@@ -37,7 +44,6 @@ async def served(path: Path, answer: Answer) -> AsyncIterator[None]:
                     writer.write(json.dumps(document).encode() + b"\n")
                     async with asyncio.timeout(_ASKING_SECONDS):
                         await writer.drain()
-        writer.close()
 
     _clear(path)
     server = await asyncio.start_unix_server(told, path)
@@ -47,6 +53,9 @@ async def served(path: Path, answer: Answer) -> AsyncIterator[None]:
     finally:
         server.close()
         _clear(path)
+        for task in answering:
+            task.cancel()
+        await asyncio.gather(*answering, return_exceptions=True)
 
 
 def _clear(path: Path) -> None:
