@@ -15,28 +15,27 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
-import veilsupport
-from veilsupport import config, controlsocket, crypto, log, people, web
+from veilsupport import bundle, config, controlsocket, log, onions, people, web
 from veilsupport.alarms import Alarms, Readings
+from veilsupport.checkup import Patient, examine, forget_test
 from veilsupport.config import Config, XmppSettings
 from veilsupport.controlsocket import Document
 from veilsupport.crypto import ApplianceKey
 from veilsupport.desk import Desk
 from veilsupport.directory import ONION_KEY, DataDirectory, Onion
 from veilsupport.errors import SetupError, StoreError
-from veilsupport.limits import Limits
-from veilsupport.model import Standing
+from veilsupport.observing import Observer, Sources
 from veilsupport.socks import SocksProxy
 from veilsupport.store import Store
-from veilsupport.tor import Client, PrivateService, TorDaemon, TorPhase, TorSettings, TorState
+from veilsupport.tor import PrivateService, TorDaemon, TorPhase, TorSettings, TorState
 from veilsupport.xmpp import Bridge, ContactsBridge, LinkState
 from veilsupport.xmpp.account import is_loopback
 
 _LOOK_SECONDS: Final = 60.0
-_XMPP_PORT: Final = 5222  # which XMPP apps dial by themselves
+_EXPIRE_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,15 @@ class Appliance:
     def __init__(
         self, directory: DataDirectory, settings: Config, key: ApplianceKey, *, port: int | None, watch: Watch
     ) -> None:
-        """`port`: serve on that loopback port without tor; None: through tor."""
+        """`port`: serve on that loopback port without tor; None: through tor.
+
+        SetupError: what it is configured for cannot be; or it would publish a restored desk of which there may be two.
+        """
+        if directory.is_restored and port is None:
+            raise SetupError(
+                "This desk comes out of a backup and has not been started since.",
+                hint="Start it once, so that it is asked whether there is another: veilsupport run",
+            )
         self._directory = directory
         self._config = settings
         self._port = port
@@ -70,10 +77,11 @@ class Appliance:
             key,
             people.admins_of(settings),
             sites=self._sites,
-            uses_rooms=settings.xmpp is None or settings.xmpp.form == "rooms",
+            uses_rooms=people.uses_rooms(settings),
             status=self._status_lines,
         )
         self._alarms = Alarms()
+        self._observer = Observer(settings, directory, self._desk, self._store, sources=self._sources())
         self._line_up_since: float | None = None
         self._page_lost_at: float | None = None if port else time.time()
         self._tor = None if port else TorDaemon(self._tor_settings(key), on_change=self._tor_changed)
@@ -86,10 +94,12 @@ class Appliance:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         await self._desk.reassign(now=time.time())
+        await forget_test(self._desk, now=time.time())
         try:
             async with asyncio.TaskGroup() as tasks, controlsocket.served(self._directory.status_socket, self._answer):
                 await self._start(tasks)
                 await self._stop.wait()
+                self._expiry.cancel()  # a first sweep may take minutes
         finally:
             self._desk.close()
             self._store.close()
@@ -97,26 +107,30 @@ class Appliance:
             raise self._bug
 
     async def _start(self, tasks: asyncio.TaskGroup) -> None:
+        await self._observer.serve(tasks, stop=self._web_stop)
         ready = asyncio.Event()
         site = web.build(
             self._desk,
-            Limits(),
+            self._observer.limits(),
             key=self._desk.key.forms,
             sites=lambda: self._sites,
             prefix=self._config.web.prefix,
             onion=self._onion,
             clock=time.time,
             on_bug=self._end_with,
+            on_answer=self._observer.metrics.request,
         )
         socket = None if self._port else self._directory.web_socket
         tasks.create_task(web.serve(site, unix_socket=socket, port=self._port, stop=self._web_stop, ready=ready))
         await ready.wait()
+        self._observer.site = site
         if self._port:
             self._watch.page(self._port)
         tasks.create_task(self._live_behind_tor())
         if self._bridge:
             tasks.create_task(self._live_with_admins())
         tasks.create_task(self._look_around())
+        self._expiry = tasks.create_task(self._expire_hourly())
 
     async def _live_behind_tor(self) -> None:
         """tor's whole life, and then the web server's end."""
@@ -148,12 +162,21 @@ class Appliance:
             self._desk.attendance_tick(now)
             self._alarms.look(self._readings(now), now=now)
             with contextlib.suppress(StoreError):  # A full disk is told as soon as there is room for the words.
+                if not self._store.keeps:
+                    await self._store.try_disk()
                 for trouble, words in self._alarms.news():
                     await self._desk.announce(words, now=now)
                     self._alarms.told(trouble)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._stop.wait()
+
+    async def _expire_hourly(self) -> None:
+        """What is too old by the settings goes."""
+        while True:
+            with contextlib.suppress(StoreError):  # a full disk: the next hour
+                await self._desk.expire(time.time())
+            await asyncio.sleep(_EXPIRE_SECONDS)
 
     def _readings(self, now: float) -> Readings:
         self._line_up_since = (self._line_up_since or now) if self._desk.line_is_up else None
@@ -171,7 +194,12 @@ class Appliance:
             self._page_lost_at = None
         elif self._page_lost_at is None:
             self._page_lost_at = time.time()
+        self._observer.tor_changed(state)
         self._watch.tor(state)
+
+    def _link_changed(self, state: LinkState) -> None:
+        self._observer.metrics.link(state)
+        self._watch.link(state)
 
     def _end_with(self, bug: BaseException) -> None:
         """A request met a bug: let go of everything in order, then report it."""
@@ -191,29 +219,29 @@ class Appliance:
         return f"http://{self._onion()}{prefix}/" if self._onion() else None
 
     def _tor_settings(self, key: ApplianceKey) -> TorSettings:
+        executable, library_path = bundle.tor(self._config.tor.executable)
         return TorSettings(
             directory=self._directory.tor,
             onion=self._directory.onion(Onion.PAGE, key),
+            clients=onions.page_clients(self._config, self._page_key(key)),
+            access=onions.access(self._page_key(key)),
             web_socket=self._directory.web_socket,
             private=self._private_service(self._config, key),
-            executable=self._config.tor.executable,
+            executable=executable,
+            library_path=library_path,
             torrc_lines=self._config.tor.lines,
             check_path=self._config.web.prefix + "/check",
         )
 
     def _private_service(self, settings: Config, key: ApplianceKey) -> PrivateService | None:
         """The operator's own XMPP server as an onion service; None without one."""
-        wanted = settings.xmpp_onion
-        if wanted is None:
+        if settings.xmpp_onion is None:
             return None
         directory = self._directory.onion(Onion.XMPP, key)
-        return PrivateService(
-            directory=directory,
-            address=crypto.onion_address((directory / ONION_KEY).read_bytes()),
-            onion_port=_XMPP_PORT,
-            local_port=wanted.port,
-            clients=tuple(Client(each.name, each.key) for each in wanted.client),
-        )
+        return onions.private_service(settings.xmpp_onion, directory, (directory / ONION_KEY).read_bytes())
+
+    def _page_key(self, key: ApplianceKey) -> bytes:
+        return (self._directory.onion(Onion.PAGE, key) / ONION_KEY).read_bytes()
 
     def _made_bridge(self) -> Bridge | ContactsBridge | None:
         """None while there is no account. SetupError: its password is missing or does not open."""
@@ -223,11 +251,18 @@ class Appliance:
         password, proxy = people.stored_password(self._store, self._desk.key), self._proxy(xmpp)
         if xmpp.form == "component":
             component = people.component_of(xmpp, password, proxy)
-            return ContactsBridge(self._desk, component, on_change=self._watch.link, keeps_archive=xmpp.archive)
+            return ContactsBridge(
+                self._desk,
+                component,
+                on_change=self._link_changed,
+                on_sent=self._observer.metrics.sent,
+                keeps_archive=xmpp.archive,
+            )
         return Bridge(
             self._desk,
             people.account_of(xmpp, password, proxy),
-            on_change=self._watch.link,
+            on_change=self._link_changed,
+            on_sent=self._observer.metrics.sent,
             wants_rooms=xmpp.form == "rooms",
             keeps_archive=xmpp.archive,
             strict_devices=xmpp.strict_devices,
@@ -258,17 +293,15 @@ class Appliance:
 
     def status(self) -> dict[str, Any]:
         """The running truth, for the operator only: it holds the onion address."""
-        return {
-            "version": veilsupport.__version__,
-            "page": self._page(),
-            "tor": asdict(self._tor.state) if self._tor else None,
-            "xmpp": asdict(self._bridge.state) if self._bridge else None,
-            "trouble": list(self._alarms.standing),
-            "admins": len(self._desk.admins),
-            "conversations_open": self._store.count_conversations(Standing.OPEN),
-            "waiting_to_be_delivered": self._store.backlog(),
-            "pages_open": len(self._desk.listeners),
-        }
+        return self._observer.vitals().status()
+
+    def _sources(self) -> Sources:
+        return Sources(
+            page=self._page,
+            tor=lambda: self._tor.state if self._tor else None,
+            link=lambda: self._bridge.state if self._bridge else None,
+            trouble=lambda: self._alarms.standing,
+        )
 
     async def _answer(self, word: str, rest: str) -> AsyncGenerator[Document, None]:
         """What is asked on the control socket; `error` and `hint` when it cannot be done."""
@@ -276,12 +309,26 @@ class Appliance:
             match word:
                 case "status":
                     yield self.status()
+                case "live":
+                    yield {"live": True}
+                case "ready":
+                    yield self._observer.vitals().health()
+                case "metrics":
+                    yield {"text": self._observer.text()}
                 case "reload":
                     await self._reload(config.load(self._directory.path))
                     yield {"sites": sorted(self._sites)}
                 case "desk":
                     done, text = await self._desk.operator_commands(str(json.loads(rest)), now=time.time())
                     yield {"done": done, "text": text}
+                case "archive":
+                    yield await self._desk.operator_archives(rest)
+                case "expire":
+                    yield await self._desk.operator_expires(rest, now=time.time())
+                case "doctor":
+                    async with contextlib.aclosing(self._examined(loops_back=json.loads(rest))) as findings:
+                        async for finding in findings:
+                            yield finding
                 case _:
                     hint = "Restart it: it is another version."
                     yield {"error": "The running VeilSupport does not know this.", "hint": hint}
@@ -290,6 +337,10 @@ class Appliance:
         except StoreError as error:
             yield {"error": error.message, "hint": "Look at the disk that holds the data directory."}
 
+    def _examined(self, *, loops_back: bool) -> AsyncGenerator[Document, None]:
+        patient = Patient(self._config, self._desk, self._tor, self._directory.tor, self._bridge, self._port)
+        return examine(patient, loops_back=loops_back)
+
     async def _reload(self, settings: Config) -> None:
         """Take what can be taken without a new start. SetupError: the private onion service's key cannot be kept."""
         self._sites = people.sites_of(settings)
@@ -297,6 +348,7 @@ class Appliance:
         self._desk.attendance_tick(time.time())
         await self._take_admins(settings)
         if self._tor:
+            self._tor.serve(onions.page_clients(settings, self._page_key(self._desk.key)))
             self._tor.serve_privately(self._private_service(settings, self._desk.key))
 
     async def _take_admins(self, settings: Config) -> None:

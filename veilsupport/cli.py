@@ -13,17 +13,24 @@ import click
 import veilsupport
 from veilsupport import (
     app,
+    cli_admin,
+    cli_backup,
     cli_desk,
+    cli_doctor,
+    cli_keeping,
     cli_omemo,
     cli_onion,
+    cli_seizure,
     cli_setup,
     cli_sites,
     cli_status,
+    cli_version,
     config,
     directory,
     hardening,
     log,
     options,
+    restored,
 )
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
@@ -53,21 +60,47 @@ def cli(context: click.Context) -> None:
 @options.passphrase_file
 @click.option("--no-tor", is_flag=True, help="Serve on a loopback port only, without tor: for trying it out.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The loopback port for --no-tor; default 8080.")
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    help="Answer health checks and metrics on that port of 127.0.0.1; 0: nowhere.",
+)
 @click.option("--verbose", is_flag=True, help="Log more of what happens; never who, what or where.")
-def run(data: Path, passphrase_file: Path | None, no_tor: bool, port: int | None, verbose: bool) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    envvar="VEILSUPPORT_LOG_FORMAT",
+    show_envvar=True,
+    help="Lines for people, or a JSON object a line.",
+)
+@click.option("--alone", is_flag=True, help="After a restore: do not ask whether another desk answers at the address.")
+def run(
+    data: Path,
+    passphrase_file: Path | None,
+    no_tor: bool,
+    port: int | None,
+    health_port: int | None,
+    verbose: bool,
+    log_format: str,
+    alone: bool,
+) -> None:
     """Run the desk until SIGTERM or Ctrl-C."""
-    log.set_up(verbose=verbose)
+    log.set_up(verbose=verbose, as_json=log_format == "json")
     if port and not no_tor:
         raise click.UsageError("--port goes with --no-tor: with tor nothing listens on a port.")
     with DataDirectory(data) as house:
-        if house.is_new and sys.stdin.isatty() and not (house.path / config.FILE_NAME).exists():
-            cli_setup.ask_and_set_up(house)
-        settings = config.load(house.path)
-        key = house.key(lambda: options.passphrase(passphrase_file))
+        key = None
+        if house.is_new and sys.stdin.isatty() and config.load(house.path).xmpp is None:
+            key = cli_setup.ask_and_set_up(house)
+        settings = config.with_health_port(config.load(house.path), health_port)
+        key = key or house.key(lambda: options.passphrase(passphrase_file))
         if settings.xmpp is None or not settings.admin:
             click.echo(
                 "No XMPP account or no admin is set up yet: messages are kept until then. Run: veilsupport setup"
             )
+        if house.is_restored:
+            asyncio.run(_first_start(house, settings, key, uses_tor=not no_tor, alone=alone))
         asyncio.run(_run(house, settings, key, (port or settings.web.port) if no_tor else None))
 
 
@@ -75,6 +108,15 @@ async def _run(house: DataDirectory, settings: Config, key: ApplianceKey, port: 
     terminal = Terminal(prefix=settings.web.prefix)
     watch = app.Watch(page=terminal.page, tor=terminal.tor, link=terminal.link)
     await app.Appliance(house, settings, key, port=port, watch=watch).run()
+
+
+async def _first_start(
+    house: DataDirectory, settings: Config, key: ApplianceKey, *, uses_tor: bool, alone: bool
+) -> None:
+    if uses_tor and not alone:
+        click.echo("This desk comes out of a backup. Is another one at its address? That is asked through Tor.")
+    on_change = Terminal(prefix=settings.web.prefix).tor
+    await restored.first_start(house, settings, key, uses_tor=uses_tor, alone=alone, on_change=on_change)
 
 
 @cli.command()
@@ -92,10 +134,18 @@ def reload(data: Path) -> None:
 
 cli.add_command(cli_setup.setup)
 cli.add_command(cli_status.status)
+cli.add_command(cli_version.version)
+cli.add_command(cli_doctor.doctor)
+cli.add_command(cli_seizure.command)
 cli.add_command(cli_desk.desk)
+cli.add_command(cli_admin.admin)
 cli.add_command(cli_sites.site)
 cli.add_command(cli_omemo.omemo)
 cli.add_command(cli_onion.onion)
+cli.add_command(cli_keeping.archive)
+cli.add_command(cli_keeping.expire)
+cli.add_command(cli_backup.backup)
+cli.add_command(cli_backup.restore)
 
 
 # ---- the way out -------------------------------------------------------------------------------------------------

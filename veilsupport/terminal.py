@@ -7,6 +7,8 @@ printed here and nowhere else: it is what the operator gives away, but it does n
 from __future__ import annotations
 
 import io
+import logging
+import shutil
 import sys
 from typing import TextIO
 
@@ -27,8 +29,12 @@ class Terminal:
         if isinstance(self._out, io.TextIOWrapper):
             self._out.reconfigure(errors="replace")  # a terminal that lacks a letter must not end the desk
         self._is_terminal = self._out.isatty()
+        if self._is_terminal:
+            for handler in logging.getLogger("veilsupport").handlers:
+                handler.addFilter(self._before_a_log_line)
         self._progress = ""
         self._tor_line = ""
+        self._trouble = ""
         self._link_line = ""
         self._shown_address = ""
 
@@ -41,21 +47,37 @@ class Terminal:
         if state.phase is TorPhase.REACHABLE and state.address:
             self._show_address(state.address)
             return
-        line = f"Tor: {state.summary}" + (f" ({state.trouble})" if state.trouble else "")
+        trouble = f" ({state.trouble})" if state.trouble and not self._is_terminal else ""
+        line = f"Tor: {state.summary.removeprefix('tor is ')}{trouble}"
         if state.phase is TorPhase.BOOTSTRAPPING:
-            line = f"{_bar(state.progress)} {line}"
-        if line != self._tor_line:
-            self._tor_line = line
-            self._replace(line)
+            line = f"{self._bar(state.progress)} {line}"
+        if self._is_terminal:
+            self._tell_trouble(state.trouble)
+        if line == self._tor_line:
+            return
+        self._tor_line = line
+        self._replace(line)
+        if state.phase is TorPhase.CONNECTED:
+            self.settle()
 
     def link(self, state: LinkState) -> None:
         if state.summary != self._link_line:
             self._link_line = state.summary
             self.say(f"XMPP: {state.summary}")
 
+    def settle(self) -> None:
+        """What is written next, by whomever, begins a line of its own."""
+        if self._progress:
+            self._progress = ""
+            self._print("\n")
+
+    def _before_a_log_line(self, _: logging.LogRecord) -> bool:
+        self.settle()
+        return True
+
     def say(self, line: str) -> None:
         """A line that stays."""
-        self._end_progress()
+        self.settle()
         self._print(f"{line}\n")
 
     def _show_address(self, address: str) -> None:
@@ -68,7 +90,7 @@ class Terminal:
         self._shown_address = url
         self._tor_line = "reachable again"
         self.say("Your page is reachable: it has been fetched through Tor just now.")
-        if self._is_terminal and "utf" in (self._out.encoding or "").lower():
+        if self._draws:
             self.say(qr_code(url))
         self.say(url)
 
@@ -76,13 +98,28 @@ class Terminal:
         if not self._is_terminal:
             self.say(line)
             return
+        # A line that wraps could not be replaced by the next.
+        room = shutil.get_terminal_size().columns - 1
+        line = line if len(line) <= room else line[: room - 1] + "…"
         self._print(f"\r\x1b[K{line}")
         self._progress = line
 
-    def _end_progress(self) -> None:
-        if self._progress:
-            self._progress = ""
-            self._print("\n")
+    def _tell_trouble(self, trouble: str | None) -> None:
+        """Once, in a line that stays."""
+        if trouble and trouble != self._trouble:
+            self.say(f"Tor: {trouble}.")
+        self._trouble = trouble or ""
+
+    def _bar(self, percent: int) -> str:
+        full = percent * 20 // 100
+        if self._draws:
+            return f"{'█' * full}{'░' * (20 - full)} {percent:3d} %"
+        return f"[{'#' * full}{'.' * (20 - full)}] {percent:3d} %"
+
+    @property
+    def _draws(self) -> bool:
+        """Whether there is a person with more than ASCII before them."""
+        return self._is_terminal and "utf" in (self._out.encoding or "").lower()
 
     def _print(self, text: str) -> None:
         """A terminal or pipe that has been closed is no reason to end."""
@@ -108,6 +145,7 @@ def complain(error: SetupError) -> None:
         print(f"veilsupport: hint: {problem.hint}", file=sys.stderr)
 
 
-def _bar(percent: int) -> str:
-    full = percent * 20 // 100
-    return f"[{'#' * full}{'.' * (20 - full)}] {percent:3d} %"
+def grouped(fingerprint: str) -> str:
+    """A SHA-256 as openssl prints it, in two lines."""
+    pairs = [fingerprint[at : at + 2].upper() for at in range(0, len(fingerprint), 2)]
+    return f"  {':'.join(pairs[:16])}:\n  {':'.join(pairs[16:])}"
