@@ -72,10 +72,9 @@ def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
 def _licence(distribution: metadata.Distribution) -> str:
     """As its author states it: by expression, by a short word, or by a classifier."""
     told = distribution.metadata
-    for key in ("License-Expression", "License"):
-        value = (told.get(key) or "").strip()
+    for value in [*(told.get_all("License-Expression") or ()), *(told.get_all("License") or ())]:
         if value and "\n" not in value and value != "UNKNOWN":
-            return value
+            return str(value)
     classifiers = [each.split(" :: ")[-1] for each in told.get_all("Classifier") or () if each.startswith("License ::")]
     return ", ".join(classifiers) or _UNKNOWN
 

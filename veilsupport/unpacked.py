@@ -93,7 +93,7 @@ def _is_left(found: Path) -> bool:
 def _is_orphan(parent: int) -> bool:
     """Whether our parent is not the outer process, which runs the same file. Where /proc is missing: not known, no."""
     try:
-        return not os.path.samefile(f"/proc/{parent}/exe", "/proc/self/exe")
+        return not Path(f"/proc/{parent}/exe").samefile("/proc/self/exe")
     except OSError:
         return False
 
