@@ -140,7 +140,7 @@ def test_no_secret_prints() -> None:
 
 def test_too_many_waiting_log_ins_are_turned_away() -> None:
     async def crowd() -> None:
-        passwords = Passwords()
+        passwords = Passwords(b"p" * 32)
         wanted = passwords.WAITING_MAX + 1
         tasks = [asyncio.create_task(passwords.wrapping_key(Private("p"), b"s" * 16)) for _ in range(wanted)]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -153,3 +153,16 @@ def test_too_many_waiting_log_ins_are_turned_away() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(crowd())
+
+
+def test_password_is_of_no_use_without_the_pepper_but_for_the_salts_of_before() -> None:
+    async def keys(salt: bytes) -> set[bytes]:
+        found = set()
+        for pepper in (b"p" * 32, b"q" * 32):
+            passwords = Passwords(pepper)
+            found.add(await passwords.wrapping_key(Private("a password"), salt))
+            passwords.close()
+        return found
+
+    assert len(asyncio.run(keys(crypto.new_salt()))) == 2
+    assert len(asyncio.run(keys(b"s" * 16))) == 1

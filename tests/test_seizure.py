@@ -326,19 +326,28 @@ def test_a_guessed_address_is_confirmed_only_without_a_passphrase(seized: tuple[
     assert crypto.email_lookup(key.pepper, Private("other@mail.example")) not in known
 
 
-def test_a_guessed_password_opens_an_account_in_both_cases(seized: tuple[Path, Private | None]) -> None:
-    """The uncomfortable sentence is true: only its password protects such an account on a seized disk."""
-    data, _ = seized
-    assert "whoever guesses that of one of the 1 e-mail account" in disk_page(data)
+def test_a_guessed_password_opens_an_account_only_with_the_appliances_key(seized: tuple[Path, Private | None]) -> None:
+    data, passphrase = seized
+    key = key_on(data)
+    assert ("whoever guesses that of one of the 1 e-mail account" in disk_page(data)) is (passphrase is None)
     [(salt, wrapped, visitor)] = rows(data, "SELECT salt, wrapped_key, visitor FROM credential WHERE kind = 'email'")
-    for guess, opens in (("wrong", False), (PASSWORD, True)):
+    for guess, right in (("wrong", False), (PASSWORD, True)):
         root = crypto.slow_hash(Private(guess), salt, crypto._PASSWORD)
-        try:
-            crypto.unwrap(crypto.derive(root, "veil-wrap"), wrapped, b"email" + visitor)
-        except SealError:
-            assert not opens
-        else:
-            assert opens
+        for pepper in filter(None, (b"none", key and key.pepper)):
+            try:
+                crypto.unwrap(crypto.derive(root, "veil-wrap", pepper), wrapped, b"email" + visitor)
+            except SealError:
+                assert not (right and key and pepper == key.pepper)
+            else:
+                assert right
+                assert key
+                assert pepper == key.pepper
+
+
+def test_passwords_of_older_accounts_can_be_tried_all_the_same() -> None:
+    facts = Facts(has_passphrase=True, kept=Inventory(by_email=3, by_password_alone=2))
+    assert "one of the 2 e-mail accounts" in part("disk", facts=facts)
+    assert "can be tried" not in part("disk", facts=Facts(has_passphrase=True, kept=Inventory(by_email=3)))
 
 
 def test_the_xmpp_password_opens_only_without_a_passphrase(seized: tuple[Path, Private | None]) -> None:

@@ -7,7 +7,7 @@ Which key opens what:
 
     return code  ─ BLAKE2b, keyed with the pepper ─▶ root ─▶ look-up id, and the key that wraps the visitor's key
     e-mail       ─ BLAKE2b, keyed with the pepper ─▶ look-up id
-    password     ─ Argon2id, row salt ────────────▶ root ─▶ the key that wraps the visitor's key
+    password     ─ Argon2id, row salt ────────────▶ root ─ with the pepper ─▶ the key that wraps the visitor's key
     token        ─ BLAKE2b ───────────────────────▶ hash in the row, and the key that wraps the visitor's key there
     visitor's X25519 key ─ crypto_box_seal ───────▶ bodies at rest
     recovery words ─ BLAKE2b ─────────────────────▶ the archive's X25519 key ─ crypto_box_seal ─▶ second copies
@@ -407,6 +407,14 @@ def slow_hash(secret: Private, salt: bytes, cost: Cost) -> bytes:
     )
 
 
+SALT_BYTES: Final = 32
+
+
+def new_salt() -> bytes:
+    """For a password."""
+    return random_bytes(SALT_BYTES)
+
+
 class Passwords:
     """Argon2id on two threads with a bounded queue: two workers give the most log-ins a second, and each takes
     64 MiB, so more at once would cost memory and win nothing (facts/speed.md)."""
@@ -414,12 +422,17 @@ class Passwords:
     WORKERS: Final = 2
     WAITING_MAX: Final = 128
 
-    def __init__(self) -> None:
+    def __init__(self, pepper: bytes) -> None:
+        self._pepper = pepper
         self._pool = ThreadPoolExecutor(self.WORKERS, thread_name_prefix="argon2")
         self._waiting = 0
 
     async def wrapping_key(self, password: Private, salt: bytes) -> bytes:
-        """The key that wraps the visitor's private key. VisitorError (503) when too many wait already."""
+        """The key that wraps the visitor's private key. VisitorError (503) when too many wait already.
+
+        It depends on the pepper, so that under a passphrase nobody can try passwords on a seized disk; but not with a
+        salt of the shorter kind, which version 0.1.0 drew.
+        """
         if self._waiting >= self.WAITING_MAX:
             raise VisitorError(
                 "Too many people are signing in just now. Please try again in a few seconds.",
@@ -433,7 +446,7 @@ class Passwords:
             root = await loop.run_in_executor(self._pool, slow_hash, password, salt, _PASSWORD)
         finally:
             self._waiting -= 1
-        return derive(root, "veil-wrap")
+        return derive(root, "veil-wrap", self._pepper if len(salt) == SALT_BYTES else b"")
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

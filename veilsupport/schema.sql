@@ -35,7 +35,7 @@ CREATE TABLE credential (
     lookup      BLOB PRIMARY KEY CHECK (length(lookup) = 32),
     kind        TEXT NOT NULL CHECK (kind IN ('code', 'email')),
     visitor     BLOB NOT NULL REFERENCES visitor (id) ON DELETE CASCADE,
-    salt        BLOB,  -- Argon2id's, 16 bytes; NULL for a code, which needs no slow hash
+    salt        BLOB,  -- Argon2id's, 32 bytes (16: the wrapping does not depend on the appliance's key); NULL for a code, which needs no slow hash
     wrapped_key BLOB NOT NULL  -- the visitor's private key, under a key that only the secret gives
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX credential_of ON credential (visitor);

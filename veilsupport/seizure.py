@@ -86,11 +86,6 @@ def _words(kept: Inventory) -> Iterator[str]:
         )
     else:
         yield "There is no message in it at the moment."
-    if kept.by_email:
-        yield (
-            f"Passwords can be tried: whoever guesses that of one of the {_count(kept.by_email, 'e-mail account')}"
-            " reads that conversation. A try takes a tenth of a second and 64 MB of memory, so short passwords fall."
-        )
     if kept.copies:
         yield f"{_count(kept.copies, 'message')} can be read with the archive's recovery words: second copies are kept."
 
@@ -126,11 +121,20 @@ def _behind_passphrase(facts: Facts) -> Iterator[str]:
         f"The appliance's key is under a passphrase. Without it nobody gets: {also}the XMPP password, the onion"
         " address's key, the words of canned answers, the desk's OMEMO keys; nor does a guessed e-mail address show."
     )
+    yield from _guessed("Passwords", kept.by_password_alone)
     yield "A try at that passphrase takes about a second and 256 MB of memory: it holds as long as it is long."
     if facts.disk_spins is not True:
         yield (
             "Whether the key ever lay in the open, before the passphrase was set, cannot be known from here. On an SSD,"
             " it could then still be found."
+        )
+
+
+def _guessed(passwords: str, accounts: int) -> Iterator[str]:
+    if accounts:
+        yield (
+            f"{passwords} can be tried: whoever guesses that of one of the {_count(accounts, 'e-mail account')} reads"
+            " that conversation. A try takes a tenth of a second and 64 MB of memory, so short passwords fall."
         )
 
 
@@ -143,6 +147,7 @@ def _with_open_key(settings: Config, facts: Facts) -> Iterator[str]:
         yield "– what waits to be delivered at that moment can be read; now nothing does."
     if kept.held:
         yield f"– {_count(kept.held, 'line')} can be read that no admin has asked for yet."
+    yield from _guessed("– passwords", kept.by_email)
     if kept.by_email:
         yield "– a guessed e-mail address can be confirmed to be one of the visitors'."
     if kept.has_password:

@@ -108,7 +108,7 @@ class Core:
         self.on_said: Callable[[Author], None] = lambda author: None
         self.on_delivery: Callable[[str, DeliveryStep, DeliveryKind | None], None] = lambda stanza_id, step, kind: None
         self.listeners = Listeners()
-        self._passwords = Passwords()
+        self._passwords = Passwords(key.pepper)
         self._line_is_up = False
         self._directly: set[bytes] = set()  # conversations that their room was refused for
         self._admin_of = {self.admin_id(admin): admin for admin in self.admins}

@@ -71,7 +71,7 @@ class WaysIn(Core):
         _check_password(email, password)
         keys = crypto.new_key_pair()
         visitor = Visitor(crypto.random_bytes(16), keys.public)
-        salt = crypto.random_bytes(16)
+        salt = crypto.new_salt()
         wrapping_key = await self._passwords.wrapping_key(password, salt)
         wrapped = crypto.wrap(wrapping_key, keys.private, b"email" + visitor.id)
         credential = NewCredential(crypto.email_lookup(self.key.pepper, email), "email", salt, wrapped)
@@ -94,7 +94,7 @@ class WaysIn(Core):
         As slow for an unknown address as for a known one.
         """
         found = self.store.credential(lookup)
-        stand_in = crypto.derive(self.key.pepper, "veil-no-salt", lookup)[:16]
+        stand_in = crypto.derive(self.key.pepper, "veil-no-salt", lookup)
         wrapping_key = await self._passwords.wrapping_key(password, found.salt if found and found.salt else stand_in)
         if found is None:
             raise _wrong_password()
@@ -177,7 +177,7 @@ class WaysIn(Core):
         visitor, private_key = await self._opened_by_password(lookup, old)
         if visitor != session.visitor.id:
             raise _wrong_password()
-        salt = crypto.random_bytes(16)
+        salt = crypto.new_salt()
         wrapping_key = await self._passwords.wrapping_key(new, salt)
         wrapped = crypto.wrap(wrapping_key, private_key, b"email" + visitor)
         ended = await self.store.change_credential(

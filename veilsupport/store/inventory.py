@@ -34,6 +34,7 @@ class Inventory:
     visitors: int = 0
     by_code: int = 0  # ways to come back
     by_email: int = 0
+    by_password_alone: int = 0  # those whose password can be tried without the appliance's key
     sessions: int = 0
     unconfirmed_codes: int = 0  # sealed to a session, until their visitor has kept them
     undelivered: int = 0  # words that the XMPP server has not acknowledged
@@ -61,6 +62,7 @@ _COUNTS: Final = {
     "visitors": "SELECT count(*) FROM visitor",
     "by_code": "SELECT count(*) FROM credential WHERE kind = 'code'",
     "by_email": "SELECT count(*) FROM credential WHERE kind = 'email'",
+    "by_password_alone": "SELECT count(*) FROM credential WHERE kind = 'email' AND length(salt) < 32",
     "sessions": "SELECT count(*) FROM session",
     "unconfirmed_codes": "SELECT count(*) FROM session WHERE sealed_code IS NOT NULL",
     "undelivered": "SELECT count(*) FROM delivery WHERE state IN ('due', 'sent') AND sealed IS NOT NULL"
