@@ -8,7 +8,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -134,6 +136,7 @@ def test_every_file_that_the_data_directory_explains_is_known() -> None:
 
 def test_room_on_the_disk() -> None:
     assert [checks.disk(size * 2**20).level for size in (100, 500, 5000)] == [Level.WRONG, Level.LOOK, Level.OK]
+    assert checks.disk(5000 * 2**20, is_writable=False).level is Level.WRONG
 
 
 def test_a_key_that_is_damaged_or_missing_beside_its_database(data: Path) -> None:
@@ -441,3 +444,28 @@ def test_what_keeps_it_from_starting_is_a_finding(data: Path) -> None:
     (data / "appliance.key").chmod(0o600)
     status, output = doctor(data, "--no-tor")
     assert (status, "protected by a passphrase" in output) == (2, True)
+
+
+def test_a_desk_that_hangs_up_is_a_finding(data: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as link:
+        link.bind(str(data / "status.sock"))
+        link.listen()
+
+        def hang_up() -> None:
+            link.accept()[0].close()
+
+        hanging_up = threading.Thread(target=hang_up)
+        hanging_up.start()
+        status, output = doctor(data, "--json")
+        hanging_up.join()
+    assert (status, json.loads(output)["worst"]) == (2, "wrong")
+    assert "has not answered" in output
+
+
+def test_memory_is_locked_or_said_not_to_be() -> None:
+    assert checks.memory(Swap.DISK, is_locked=True).level is Level.OK
+    assert checks.memory(Swap.NONE, is_locked=False).level is Level.OK
+    for swap in (Swap.DISK, Swap.UNKNOWN):
+        found = checks.memory(swap, is_locked=False)
+        assert found.level is Level.LOOK
+        assert "LimitMEMLOCK" in (found.hint or "")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.live.appliance import run_command
+from tests.live.appliance import COMMAND, run_command
 from tests.live.pseudoterminal import PseudoTerminal
 from tests.ports import free_port
 from veilsupport.answers import Answers, applied, from_file, over
@@ -238,6 +240,48 @@ def keeps_all_by_enter(data: Path) -> None:
             screen.answers(question)
         screen.answers("First sentence")
         assert screen.ends() == 0, screen.text
+
+
+@pytest.mark.parametrize(("credential", "asks"), [("wrong\n", False), ("\n", True)])
+def test_wrong_credential_is_said_once_and_an_empty_one_is_none(tmp_path: Path, credential: str, asks: bool) -> None:
+    data, phrase = tmp_path / "data", written(tmp_path / "phrase", "first\n")
+    assert run_command("setup", "--data", str(data), "--new-passphrase-file", str(phrase)).returncode == 0
+    written(tmp_path / "veilsupport-passphrase", credential)
+    with PseudoTerminal("setup", "--data", str(data), env={"CREDENTIALS_DIRECTORY": str(tmp_path)}) as screen:
+        if asks:
+            screen.answers("Passphrase of the appliance's key", "first")
+            screen.answers("keep/change/off")
+            screen.answers("Account")
+        assert screen.ends() == (0 if asks else 2), screen.text
+        assert screen.text.count("does not open") == (0 if asks else 1)
+
+
+def test_password_of_one_account_is_not_taken_for_another(tmp_path: Path) -> None:
+    data = ["--data", str(tmp_path / "data")]
+    assert run_command("setup", *data, "--jid", "desk@x.example", env=PASSWORD).returncode == 0
+    done = run_command("setup", *data, "--jid", "desk@y.example")
+    assert (done.returncode, "password is missing" in done.stderr) == (2, True)
+    assert settings(tmp_path / "data")["xmpp"]["jid"] == "desk@x.example"
+    assert run_command("setup", *data, "--jid", "Desk@x.example", "--port", "5223").returncode == 0
+
+
+def test_full_disk_is_said_and_what_was_set_stays(tmp_path: Path) -> None:
+    data, phrase = tmp_path / "data", written(tmp_path / "phrase", "first\n")
+    assert run_command("setup", "--data", str(data), "--name", "before").returncode == 0
+    before = {path.name: path.read_bytes() for path in data.iterdir()}
+    for given in (["--name", "after"], ["--new-passphrase-file", str(phrase)]):
+        done = on_full_disk("setup", "--data", str(data), *given)
+        assert (done.returncode, "cannot be written" in done.stderr, "hint" in done.stderr) == (2, True, True), done
+        assert {path.name: path.read_bytes() for path in data.iterdir()} == before
+    done = on_full_disk("setup", "--data", str(data), "--jid", "desk@x.example", env=PASSWORD)
+    assert (done.returncode, "hint" in done.stderr) == (2, True), done
+    assert settings(data) == {"desk": {"name": "before"}}
+
+
+def on_full_disk(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """No file may become longer than nothing (setrlimit(2)): to the program, it is as if the disk were full."""
+    full = ["prlimit", "--fsize=0", *COMMAND, *arguments]
+    return subprocess.run(full, capture_output=True, text=True, timeout=60, env={**os.environ, **(env or {})})
 
 
 def test_wrong_passphrase_is_asked_again_and_it_can_be_changed_and_taken_off(tmp_path: Path) -> None:

@@ -45,6 +45,16 @@ def appliance(tmp_path: Path) -> Iterator[Appliance]:
         yield running
 
 
+def test_what_is_set_to_nothing_is_told_from_what_is_not_set(tmp_path: Path) -> None:
+    site("add", tmp_path, "shop", *SHOP)
+    assert "typing: (the desk’s own)\n" in site("show", tmp_path, "shop")
+    with (tmp_path / FILE_NAME).open("a") as file:
+        file.write("typing = false\nretention_days = 0\n")  # the last section is the site's
+    shown = site("show", tmp_path, "shop")
+    assert "typing: False\n" in shown
+    assert "retention_days: 0\n" in shown
+
+
 def test_a_running_desk_takes_sites_at_once(appliance: Appliance) -> None:
     browser = browser_at(str(appliance.status()["page"]))
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
 import socket
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -154,6 +157,35 @@ def test_nobody_there_is_told_from_no_answer(tmp_path: Path) -> None:
         silent.listen()
         with pytest.raises(SetupError, match="has not answered"):
             directory.ask(tmp_path, "status", seconds=0.05)
+
+
+@contextlib.contextmanager
+def shut_out_of(path: Path) -> Iterator[None]:
+    """As a user who may not enter it. Root, whom no mode shuts out, becomes another one for the while."""
+    path.chmod(0)
+    uid = os.geteuid()
+    try:
+        os.seteuid(uid or 65534)
+        yield
+    finally:
+        os.seteuid(uid)
+        path.chmod(0o700)
+
+
+def test_where_one_may_not_look_it_is_not_said_that_nobody_is_there(tmp_path: Path) -> None:
+    with shut_out_of(tmp_path), pytest.raises(SetupError, match="another user"):
+        directory.ask(tmp_path, "status")
+
+
+def test_not_even_root_leaves_a_file_in_a_directory_of_another_user(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away, and could leave a file in it")
+    os.chown(tmp_path, 65534, 65534)
+    with pytest.raises(SetupError, match="another user"):
+        DataDirectory(tmp_path).__enter__()
+    with pytest.raises(SetupError, match="another user"):
+        directory.change_settings(tmp_path, lambda before: before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_answer_cut_short_is_no_answer(tmp_path: Path) -> None:

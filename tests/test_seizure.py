@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.desks import ADA, NOON, bodies, desk_in, hand_over, start
+from tests.live.appliance import run_command
 from tests.test_silence import places_of
 from veilsupport import crypto
 from veilsupport.cli import cli
@@ -85,7 +86,7 @@ def test_a_key_that_once_lay_in_the_open_is_not_knowable_but_on_a_magnetic_disk(
 
 
 def test_what_waits_now() -> None:
-    for count, told in ((0, "now nothing does"), (7, "7 lines can be read: no server has taken them")):
+    for count, told in ((0, "now nothing does"), (7, "7 lines can be read that no server has taken")):
         assert told in part("disk", facts=kept(undelivered=count))
     locked = Facts(has_passphrase=True, kept=Inventory(undelivered=2, held=1))
     assert "nobody gets: 3 lines that nobody has got yet" in part("disk", facts=locked)
@@ -117,7 +118,14 @@ def test_what_is_kept_is_told_and_what_is_not_is_not(counted: dict[str, Any], to
 def test_nobody_is_in_an_empty_database() -> None:
     assert "It tells of nobody" in part("disk", facts=kept())
     assert "It tells of nobody" not in part("disk", facts=kept(taken=1))
-    assert "no database that can be read" in part("disk", facts=Facts(kept=None))
+
+
+def test_of_a_database_that_cannot_be_read_the_worst_is_told() -> None:
+    told = part("disk", facts=Facts(kept=None))
+    assert "no database that can be read" in told
+    assert "the XMPP password and all else" in told
+    assert "now nothing does" not in told
+    assert "the XMPP password and all else" not in part("disk", facts=kept())
 
 
 def test_disk_encryption_and_swap() -> None:
@@ -142,6 +150,8 @@ def test_an_open_onion_key() -> None:
 def test_the_settings_file_is_in_the_clear() -> None:
     sites = settings(ACCOUNT + '[[site]]\nname = "shop"\ntitle = "Shop"\n', Ada="prefer")
     assert "1 admin, 1 site" in part("disk", sites)
+    assert "bridges" not in part("disk", sites)
+    assert "bridges" in part("disk", settings(ACCOUNT + '[tor]\nlines = ["UseBridges 1"]\n'))
     assert "in the clear: " not in part("disk", Config())
 
 
@@ -171,6 +181,9 @@ def test_the_forms_on_the_server() -> None:
     component = part("server", settings(COMPONENT, Ada="prefer"))
     assert "reads every word of both sides" in component
     assert "It is your own" in component
+    assert "could write to visitors in any admin's name" in component
+    other = settings(f"{ACCOUNT}[xmpp_onion]\nport = 5222\n")
+    assert "It is your own" not in part("server", other), "a server of one's own that the desk does not use yet"
     assert "goes to any server" in part("server", Config())
     assert "somebody else's" in part("server", forms["rooms"])
     assert "It is your own" in part("server", settings(ACCOUNT + 'host = "127.0.0.1"\n'))
@@ -310,7 +323,7 @@ def test_what_is_due_and_held_opens_only_without_a_passphrase(seized: tuple[Path
     assert key is not None
     opened = {crypto.unwrap_text(key.outbox, sealed, stanza_id.encode()) for stanza_id, sealed, _ in waiting}
     assert opened == {f"{WORDS}due", f"{WORDS}delivered"}  # what was delivered to Ada is still held for Cleo
-    assert "1 line can be read: no server" in told
+    assert "1 line can be read that no server" in told
     assert "2 lines can be read that no admin has asked for" in told
 
 
@@ -397,3 +410,9 @@ def test_the_page_is_printed_without_a_passphrase_and_fits_a_terminal(seized: tu
     assert done.exit_code == 0
     assert done.output.startswith("A disk that is switched off\n\n  ")
     assert max(map(len, done.output.splitlines())) <= 100
+
+
+def test_a_directory_that_holds_no_desk_is_not_said_to_tell_nothing(tmp_path: Path) -> None:
+    done = run_command("seizure", "--data", str(tmp_path / "mistyped"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Nothing is set up" in done.stderr

@@ -210,6 +210,14 @@ def test_directory_that_cannot_be_made_is_a_setup_error(tmp_path: Path) -> None:
         prepare_directories(settings(tmp_path / "file" / "tor"))
 
 
+def test_settings_that_the_disk_does_not_take_are_a_setup_error(tmp_path: Path) -> None:
+    mine = settings(tmp_path)
+    prepare_directories(mine)
+    mine.torrc.mkdir()
+    with pytest.raises(SetupError, match="cannot be written"):
+        write_torrc(mine)
+
+
 def test_address_is_read_when_it_is_one(tmp_path: Path) -> None:
     mine = settings(tmp_path)
     assert mine.onion is not None

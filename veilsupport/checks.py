@@ -163,12 +163,14 @@ def room(data: Path) -> Iterator[Finding]:
         free, table = shutil.disk_usage(data).free, os.statvfs(data)
     except OSError:
         return  # `files` has said it.
-    yield disk(free)
+    yield disk(free, is_writable=not table.f_flag & os.ST_RDONLY)
     if table.f_files and table.f_favail < INODES_LOW:
         yield wrong("disk", "The file system has hardly any files (inodes) left.", "Remove files that nobody needs.")
 
 
-def disk(free_bytes: int) -> Finding:
+def disk(free_bytes: int, *, is_writable: bool = True) -> Finding:
+    if not is_writable:
+        return wrong("disk", "It is mounted for reading only.", "Look why (dmesg), and mount it for writing.")
     megabytes = f"{free_bytes // 2**20:,} MB are free"
     if free_bytes < DISK_LOW_BYTES:
         return wrong("disk", f"Only {megabytes}. When it is full, messages are refused.", "Make room on this disk.")
@@ -248,6 +250,7 @@ def of_process() -> Iterator[Finding]:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield descriptors(soft)
     yield core_dumps(resource.getrlimit(resource.RLIMIT_CORE)[1], machine.core_pattern())
+    yield memory(machine.swap(), is_locked=machine.locks_its_memory())
 
 
 def descriptors(limit: int) -> Finding:
@@ -263,6 +266,16 @@ def core_dumps(limit: int, pattern: str) -> Finding:
         return ok("dumps", "None is written, whatever happens.")
     where = "to a program" if pattern.startswith("|") else "into a file"
     return look("dumps", f"After a crash the memory, keys too, could go {where}.", "Set LimitCORE=0, or ulimit -c 0.")
+
+
+def memory(found: Swap, *, is_locked: bool) -> Finding:
+    """Of the process that serves; its tor, which holds the onion service's key, cannot be seen to do so."""
+    if is_locked:
+        return ok("memory", "Locked: the desk's is not swapped. That of its tor, with the onion key, could be.")
+    words = "Not locked: the system does not permit it."
+    if found in (Swap.DISK, Swap.UNKNOWN):
+        return look("memory", words, "Set LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited.")
+    return ok("memory", f"{words} It would be of use with swap on a disk only.")
 
 
 def instance(*, locked: bool, answers: bool) -> Finding:

@@ -69,7 +69,10 @@ def doctor(
         if not as_json:
             _show(finding)
 
-    _examine(wish, tell)
+    try:
+        _examine(wish, tell)
+    except SetupError as error:
+        tell(checks.wrong("desk", error.message, error.hint))
     worst = max((each.level for each in found), key=lambda level: _EXIT[level], default=Level.OK)
     if as_json:
         click.echo(json.dumps({"worst": worst, "findings": [asdict(each) for each in found]}, indent=2))

@@ -86,8 +86,8 @@ def _opened(house: DataDirectory, file: Path | None) -> tuple[ApplianceKey, bool
         try:
             return house.key(passphrase), bool(asked)
         except SetupError as error:
-            if not asked or file is not None:
-                raise
+            if not asked or options.given_passphrase(file) is not None:
+                raise  # What does not come from the terminal stays as wrong as it is.
             complain(error)
 
 

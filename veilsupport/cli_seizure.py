@@ -30,6 +30,11 @@ def command(data: Path, as_json: bool) -> None:
 
     And what would make it less. Nothing is changed; the desk may run or not.
     """
+    if not any((data / name).exists() for name in (config.FILE_NAME, KEY, DATABASE)):
+        raise SetupError(
+            "Nothing is set up on this data directory.",
+            hint="Name the right one with --data, or run: veilsupport setup",
+        )
     sections = seizure(config.load(data), facts_of(data))
     click.echo(json.dumps([asdict(each) for each in sections], indent=2) if as_json else _page(sections))
 

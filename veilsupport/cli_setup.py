@@ -23,7 +23,7 @@ from veilsupport.answers import Answers
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DataDirectory
-from veilsupport.errors import SetupError
+from veilsupport.errors import SetupError, StoreError
 from veilsupport.examination import examine
 from veilsupport.model import Private
 from veilsupport.options import data_directory, first_line, first_line_of, passphrase, passphrase_file
@@ -157,7 +157,8 @@ def _set_up(
     before = config.load(house.path)
     after = answering.applied(before, answers, problems)
     answers = _with_secrets(answers)
-    if after.xmpp and answers.password is None and not before.xmpp:
+    if after.xmpp and answers.password is None and after.xmpp.jid != (before.xmpp and before.xmpp.jid):
+        # Another account's password is not for this one's server to hear.
         raise SetupError("The account's password is missing.", hint=f"Give --password-file, or set {_PASSWORD}.")
     if answers.password is not None and not answers.password:
         raise SetupError("The account's password is empty.", hint="Look at the first line of the file.")
@@ -186,13 +187,17 @@ def _with_secrets(answers: Answers) -> Answers:
 def _write(
     house: DataDirectory, after: Config, answers: Answers, key: ApplianceKey, *, passed_over: Collection[str] = ()
 ) -> None:
-    if answers.new_passphrase is not None:
-        house.keep_key(key, answers.new_passphrase or None)
-    if answers.password is not None:
-        asyncio.run(people.keep_password(house.database, key, answers.password))
-    if passed_over:
-        asyncio.run(people.pass_over(house.database, key, passed_over, now=time.time()))
-    config.save(house.path, after)
-    click.echo("Settings are saved.")
-    if uri := asyncio.run(people.omemo_identity(house.database, after, key)):
-        cli_omemo.show(uri)
+    """What a full disk most likely refuses comes first."""
+    try:
+        if answers.password is not None:
+            asyncio.run(people.keep_password(house.database, key, answers.password))
+        if passed_over:
+            asyncio.run(people.pass_over(house.database, key, passed_over, now=time.time()))
+        config.save(house.path, after)
+        if answers.new_passphrase is not None:
+            house.keep_key(key, answers.new_passphrase or None)
+        click.echo("Settings are saved.")
+        if uri := asyncio.run(people.omemo_identity(house.database, after, key)):
+            cli_omemo.show(uri)
+    except StoreError as error:
+        raise SetupError(error.message, hint="Look at the disk that holds the data directory.") from None

@@ -79,7 +79,8 @@ def show(data: Path, name: str) -> None:
     settings = config.load(data)
     found = _found(settings.site, name)
     for key, value in found.model_dump().items():
-        click.echo(f"{key}: {', '.join(value) if isinstance(value, tuple) else value or '(the desk’s own)'}")
+        shown = "(the desk’s own)" if value in ("", None) else value
+        click.echo(f"{key}: {', '.join(value) if isinstance(value, tuple) else shown}")
     told = directory.ask(data, "status") or {}
     page = told.get("page") or f"http://YOUR-ADDRESS.onion{settings.web.prefix}/"
     where = "" if found.origins else " (after one more click: no origin is listed)"
@@ -116,18 +117,14 @@ def _changed(data: Path, change: Callable[[Sequence[SiteSettings]], tuple[Any, .
 
     SetupErrors: what is wrong with them; nothing was saved.
     """
-    try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        raise SetupError("The data directory cannot be made.", hint="Name another one with --data.") from None
-    with config.locked(data):
-        before = config.load(data)
-        after = _checked(before, change(before.site))
-        config.save(data, after)
-        told = directory.ask(data, "reload")
-    if told and "error" in told:
-        raise SetupError(f"It is saved, but the running desk did not take it. {told['error']}", hint=told["hint"])
-    return len(after.site) > len(before.site)
+    known = 0
+
+    def changed(before: Config) -> Config:
+        nonlocal known
+        known = len(before.site)
+        return _checked(before, change(before.site))
+
+    return len(directory.change_settings(data, changed).site) > known
 
 
 def _checked(before: Config, sites: tuple[Any, ...]) -> Config:

@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from veilsupport import rules
 from veilsupport.errors import SetupError, SetupErrors
+from veilsupport.model import REQUEST_CHARACTERS, REQUEST_MESSAGES
 
 FILE_NAME: Final = "veilsupport.toml"
 _HEAD: Final = '# VeilSupport\'s settings; README.md, "Configuration", says what each one does.\n\n'
@@ -68,6 +69,20 @@ class DeskSettings(_Section):
         default=0,
         description="whole conversations in which nothing was said for so many days are erased, and accounts and"
         " sessions that nobody used; 0: none is",
+    )
+
+
+    mark_words: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        default=(),
+        max_length=500,
+        description="words and phrases, in any case; a message in which one stands is marked for the admins, and comes"
+        " like any other",
+    )
+    request_messages: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=REQUEST_MESSAGES, description="so many may a visitor write before the first answer; 0: any number"
+    )
+    request_characters: Annotated[int, Field(ge=0, le=10_000_000)] = Field(
+        default=REQUEST_CHARACTERS, description="so long may these be in all; 0: of any length"
     )
 
 
@@ -303,6 +318,8 @@ def parse(text: str) -> Config:
             f"{FILE_NAME} is not valid TOML {where[0] if where else ''}".rstrip() + ".",
             hint="Look for a missing quote, bracket or equals sign there.",
         ) from None
+    except RecursionError:
+        raise SetupError(f"{FILE_NAME} has brackets within brackets without end.", hint="Write it anew.") from None
     return check(_tupled(values))
 
 
@@ -340,14 +357,22 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """A file only we can read, in one step: written beside, synced, renamed."""
+    """A file only we can read, in one step: written beside, synced, renamed. SetupError: the disk does not take it."""
     beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as file:
-        beside.chmod(0o600)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            beside.chmod(0o600)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise SetupError(
+            f"{path.name} cannot be written ({os.strerror(error.errno or 0)}).",
+            hint="Look at the disk, and at the owner and permissions of the data directory.",
+        ) from None
 
 
 def _tupled(value: Any) -> Any:

@@ -34,6 +34,9 @@ _NO_ANSWER: Final = SetupError(
     "The running VeilSupport has not answered, so it is not known whether that was done.",
     hint="Wait a moment, and look at it with: veilsupport status",
 )
+_NOT_OURS: Final = SetupError(
+    "The data directory belongs to another user.", hint="Run this as the user that the desk runs as."
+)
 _SOCKET_PATH_MAX_BYTES: Final = 107  # sun_path of unix(7), less its closing zero
 
 
@@ -82,6 +85,7 @@ class DataDirectory:
         self._check_lengths()
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _require_ours(self.path)
             self._close_to_others()
             self._lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -123,6 +127,15 @@ class DataDirectory:
                 hint="Name an empty or new directory with --data, or close this one yourself with chmod 700.",
             )
         self.path.chmod(0o700)
+
+    def note(self, text: str) -> None:
+        """One line, kept from one start to the next in the lock's file, which is no secret (steadiness.py)."""
+        with contextlib.suppress(OSError):  # a full or read-only disk: the last one stands
+            os.ftruncate(self._lock_fd, os.pwrite(self._lock_fd, text.encode(), 0))
+
+    @property
+    def noted(self) -> str:
+        return os.pread(self._lock_fd, 200, 0).decode(errors="replace")
 
     @property
     def is_new(self) -> bool:
@@ -301,6 +314,7 @@ def change_settings(data: Path, change: Callable[[Config], Config]) -> Config:
     """
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_ours(data)
     except OSError:
         raise SetupError("The data directory cannot be made.", hint="Name another one with --data.") from None
     with config.locked(data):
@@ -310,6 +324,12 @@ def change_settings(data: Path, change: Callable[[Config], Config]) -> Config:
     if told and "error" in told:
         raise SetupError(f"It is saved, but the running desk did not take it. {told['error']}", hint=told["hint"])
     return after
+
+
+def _require_ours(data: Path) -> None:
+    """SetupError: it is somebody else's, who could not read what we put there: not even root leaves a file in it."""
+    if data.stat().st_uid != os.geteuid():
+        raise _NOT_OURS.anew()
 
 
 def ask(data: Path, line: str, *, seconds: float = 30.0) -> dict[str, Any] | None:
@@ -331,7 +351,9 @@ def ask_on(data: Path, line: str, *, seconds: float = 30.0) -> Generator[dict[st
         try:
             link.connect(str(data / STATUS_SOCKET))
         except TimeoutError:
-            raise _NO_ANSWER from None
+            raise _NO_ANSWER.anew() from None
+        except PermissionError:
+            raise _NOT_OURS.anew() from None
         except OSError:
             return
         try:
@@ -342,9 +364,9 @@ def ask_on(data: Path, line: str, *, seconds: float = 30.0) -> Generator[dict[st
                     answered = True
                     yield json.loads(document)
             if not answered:
-                raise _NO_ANSWER
+                raise _NO_ANSWER.anew()
         except (OSError, ValueError):  # ValueError: it ended in the middle of its answer
-            raise _NO_ANSWER from None
+            raise _NO_ANSWER.anew() from None
 
 
 def _replace(path: Path, content: bytes) -> None:

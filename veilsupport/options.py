@@ -38,13 +38,20 @@ passphrase_file = click.option(
 
 def passphrase(file: Path | None) -> Private | None:
     """From the file, systemd's credential, or the terminal; None when none of them is there."""
+    if (given := given_passphrase(file)) is not None:
+        return given
+    if sys.stdin.isatty():
+        return Private(click.prompt("Passphrase of the appliance's key", hide_input=True))
+    return None
+
+
+def given_passphrase(file: Path | None) -> Private | None:
+    """The same without asking. A credential without a word is none: so the unit and the containers leave it out."""
     if file is not None:
         return first_line(file)
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     if credentials and (Path(credentials) / _CREDENTIAL).exists():
-        return first_line(Path(credentials) / _CREDENTIAL)
-    if sys.stdin.isatty():
-        return Private(click.prompt("Passphrase of the appliance's key", hide_input=True))
+        return first_line(Path(credentials) / _CREDENTIAL) or None
     return None
 
 

@@ -61,7 +61,10 @@ def _disk(settings: Config, facts: Facts) -> Iterator[str]:
     yield from _in_the_clear(settings)
     yield from _time_limits(settings)
     if facts.swap is Swap.DISK:
-        yield "Memory is swapped to a disk that is not seen to be encrypted: words and keys may be found there."
+        yield (
+            "Memory is swapped to a disk that is not seen to be encrypted: words and keys may be found there. The desk's"
+            " own is kept from it where the system permits that (veilsupport doctor says so), that of its tor is not."
+        )
     yield (
         "A backup file tells whoever has its passphrase what this disk told on that day: also what was burned or has"
         " expired since."
@@ -139,10 +142,20 @@ def _guessed(passwords: str, accounts: int) -> Iterator[str]:
 
 
 def _with_open_key(settings: Config, facts: Facts) -> Iterator[str]:
-    kept = facts.kept or Inventory()
     yield "The appliance's key is not under a passphrase: whoever has the disk has it. With it,"
+    if facts.kept is None:
+        yield "– what waits to be delivered, the XMPP password and all else that the key guards can be read."
+    else:
+        yield from _guarded(facts.kept)
+    if facts.has_onion_key:
+        yield "– somebody else can speak under your onion address, and visitors would not notice."
+    if settings.xmpp_onion is not None:
+        yield "– and so under the onion address of your XMPP server."
+
+
+def _guarded(kept: Inventory) -> Iterator[str]:
     if kept.undelivered:
-        yield f"– {_count(kept.undelivered, 'line')} can be read: no server has taken them yet."
+        yield f"– {_count(kept.undelivered, 'line')} can be read that no server has taken yet."
     else:
         yield "– what waits to be delivered at that moment can be read; now nothing does."
     if kept.held:
@@ -160,10 +173,6 @@ def _with_open_key(settings: Config, facts: Facts) -> Iterator[str]:
         yield "– which admin has claimed which conversation can be read."
     if kept.omemo_entries:
         yield "– the desk's OMEMO keys can be read: they open what the admins' apps send to the desk from then on."
-    if facts.has_onion_key:
-        yield "– somebody else can speak under your onion address, and visitors would not notice."
-    if settings.xmpp_onion is not None:
-        yield "– and so under the onion address of your XMPP server."
 
 
 def _in_the_clear(settings: Config) -> Iterator[str]:
@@ -178,6 +187,8 @@ def _in_the_clear(settings: Config) -> Iterator[str]:
     clients = len(settings.onion.client) + len(settings.xmpp_onion.client if settings.xmpp_onion else ())
     if clients:
         named.append(f"the names that you gave {_count(clients, 'device')} that may reach your onion addresses")
+    if settings.tor.lines:
+        named.append("your lines for tor, bridges too")
     if named:
         yield f"The settings' file names in the clear: {', '.join(named)}."
     yield (
@@ -231,7 +242,7 @@ def _server(settings: Config) -> Iterator[str]:
     if xmpp is None:
         yield "No XMPP account is set up, so nothing goes to any server."
         return
-    yield from _whose_server(settings, xmpp)
+    yield from _whose_server(xmpp)
     yield "It knows the desk's account and those of the admins, when each is online, and who writes when and how much."
     yield _appearance(xmpp)
     yield from _readable(settings.admin, xmpp)
@@ -241,8 +252,8 @@ def _server(settings: Config) -> Iterator[str]:
         yield f"For {_names(quiet)} it gets no words of visitors until they ask for them, only that there is a message."
 
 
-def _whose_server(settings: Config, xmpp: XmppSettings) -> Iterator[str]:
-    if settings.xmpp_onion is not None or xmpp.form == "component" or xmpp.address in ("127.0.0.1", "::1"):
+def _whose_server(xmpp: XmppSettings) -> Iterator[str]:
+    if xmpp.address in ("127.0.0.1", "::1"):
         yield "It is your own, as it seems on this machine: then whoever takes this machine has taken it, too."
         return
     maybe = "If it is somebody else's, what" if xmpp.address.endswith(".onion") else "It is somebody else's: what"
@@ -267,7 +278,7 @@ def _appearance(xmpp: XmppSettings) -> str:
 
 def _readable(admins: Sequence[AdminSettings], xmpp: XmppSettings) -> Iterator[str]:
     if xmpp.form == "component":
-        yield "It reads every word of both sides: there is no OMEMO in this form."
+        yield "It reads every word of both sides, and could write to visitors in any admin's name: here is no OMEMO."
         return
     readers = [each for each in admins if not each.notify_only]
     if xmpp.form == "rooms" and readers:
@@ -332,17 +343,13 @@ def _phone(settings: Config) -> Iterator[str]:
         yield f"One of {_names(quiet)} shows that there were messages, and the words that were asked for."
     if any(each.omemo != "off" for each in settings.admin) and not (settings.xmpp and settings.xmpp.component):
         yield "OMEMO does not help there: it ends on the phone."
-    if _role_limits(settings.admin):
+    if any("none" in (each.role, *each.roles.values()) for each in settings.admin):
         yield "Conversations of sites that an admin may not read never come to their phone."
     if settings.xmpp is not None:
         others = " and those of the other admins" if _see_each_other(settings) else ""
         yield f"It names the desk's account{others}."
     yield "Whoever holds it can answer visitors as that admin, until you remove the admin (`veilsupport admin remove`)."
     yield "It does not tell who or where visitors are. After a burning apps are asked to forget; nobody can make them."
-
-
-def _role_limits(admins: Collection[AdminSettings]) -> bool:
-    return any("none" in (each.role, *each.roles.values()) for each in admins)
 
 
 def _see_each_other(settings: Config) -> bool:
@@ -356,6 +363,7 @@ def _see_each_other(settings: Config) -> bool:
 def _advice(settings: Config, facts: Facts) -> Iterator[str]:
     """Only what applies, the greatest effect first."""
     kept, xmpp, admins = facts.kept or Inventory(), settings.xmpp, settings.admin
+    weak = [each for each in admins if each.omemo != "require"]
     if not facts.has_passphrase:
         yield "Protect the appliance's key by a long passphrase: veilsupport setup."
         if facts.disk_spins is not True:
@@ -365,7 +373,7 @@ def _advice(settings: Config, facts: Facts) -> Iterator[str]:
         yield f"Encrypt the disk, {unseen}; and switch the machine off before it is taken: it only helps then."
     if xmpp is not None and xmpp.form == "component":
         yield 'Use an account and rooms instead of a component (form = "rooms"), where words can be encrypted (OMEMO).'
-    elif weak := [each for each in admins if each.omemo != "require"]:
+    elif weak:
         yield f'Require encryption: omemo = "require" for {_names(weak)}, once their apps can.'
     if facts.swap is Swap.DISK:
         yield "Turn swap off (swapoff -a, and its line in /etc/fstab), or encrypt it."
@@ -375,15 +383,11 @@ def _advice(settings: Config, facts: Facts) -> Iterator[str]:
         yield "Turn your own archive off, if you can do without it: veilsupport archive disable."
     if kept.held:
         yield "Ask for the lines that are held, or close their conversations."
-    if xmpp is not None and xmpp.archive and xmpp.form != "component" and _some_words_readable(admins):
+    if xmpp is not None and xmpp.archive and xmpp.form != "component" and weak:
         yield "Ask the server not to keep the desk's lines: archive = false under [xmpp]; README names its price."
     if admins and not all(each.notify_only for each in admins):
         yield "Let phones lock, and their apps forget after some days; notify_only = true keeps words off them."
     yield "Keep backup files somewhere else than their passphrases, and destroy old ones."
-
-
-def _some_words_readable(admins: Collection[AdminSettings]) -> bool:
-    return any(each.omemo != "require" for each in admins)
 
 
 # ---- words -------------------------------------------------------------------------------------------------------

@@ -28,7 +28,6 @@ class Inventory:
     conversations: int = 0
     open_conversations: int = 0
     claimed: int = 0  # by an admin
-    sites: int = 0  # other than the desk's own, that conversations came by
     messages: int = 0
     oldest_minute: int | None = None
     visitors: int = 0
@@ -36,7 +35,6 @@ class Inventory:
     by_email: int = 0
     by_password_alone: int = 0  # those whose password can be tried without the appliance's key
     sessions: int = 0
-    unconfirmed_codes: int = 0  # sealed to a session, until their visitor has kept them
     undelivered: int = 0  # words that the XMPP server has not acknowledged
     held: int = 0  # words that wait until an admin asks for them
     rooms: int = 0
@@ -57,14 +55,12 @@ _COUNTS: Final = {
     "conversations": "SELECT count(*) FROM conversation",
     "open_conversations": "SELECT count(*) FROM conversation WHERE standing = 'open'",
     "claimed": "SELECT count(*) FROM conversation WHERE owner IS NOT NULL",
-    "sites": "SELECT count(DISTINCT site) FROM conversation WHERE site <> ''",
     "messages": "SELECT count(*) FROM message",
     "visitors": "SELECT count(*) FROM visitor",
     "by_code": "SELECT count(*) FROM credential WHERE kind = 'code'",
     "by_email": "SELECT count(*) FROM credential WHERE kind = 'email'",
     "by_password_alone": "SELECT count(*) FROM credential WHERE kind = 'email' AND length(salt) < 32",
     "sessions": "SELECT count(*) FROM session",
-    "unconfirmed_codes": "SELECT count(*) FROM session WHERE sealed_code IS NOT NULL",
     "undelivered": "SELECT count(*) FROM delivery WHERE state IN ('due', 'sent') AND sealed IS NOT NULL"
     " AND kind IN ('message', 'notice')",
     "held": "SELECT count(*) FROM delivery WHERE state = 'held'",

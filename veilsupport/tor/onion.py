@@ -67,6 +67,7 @@ class TorSettings:
     web_socket: Path | None = None  # where the web server listens, in a directory that is ours alone; with `onion`
     clients: tuple[Client, ...] = field(default=(), repr=False)  # who alone may reach the page; with none, everybody
     access: Access | None = field(default=None, repr=False)  # for the self-check, when not everybody may reach it
+    pressed: bool = False  # too many want in: tor shall ask for proof of work sooner
     private: PrivateService | None = None
     executable: str = "tor"  # a name looked up in PATH and /usr/sbin, or a path
     torrc_lines: tuple[str, ...] = ()  # the operator's own lines, such as bridges
@@ -138,9 +139,10 @@ def _page_lines(settings: TorSettings) -> list[str]:
         # 1 would let one stream too many kill the circuit, and with it the page that is being read.
         "HiddenServiceMaxStreamsCloseCircuit 0",
         "HiddenServicePoWDefensesEnabled 1",
-        # Below 100 a second the queue itself starves honest visitors: tor adapts only every five minutes.
-        "HiddenServicePoWQueueRate 200",
-        "HiddenServicePoWQueueBurst 1000",
+        # How many may be let in a second: what waits makes tor ask for more effort. Below 100 the queue itself starves
+        # honest visitors, because tor adapts the effort only every five minutes.
+        f"HiddenServicePoWQueueRate {100 if settings.pressed else 200}",
+        f"HiddenServicePoWQueueBurst {200 if settings.pressed else 1000}",
         "HiddenServiceEnableIntroDoSDefense 1",
         "HiddenServiceEnableIntroDoSRatePerSec 25",
         "HiddenServiceEnableIntroDoSBurstPerSec 200",
@@ -174,14 +176,24 @@ def prepare_directories(settings: TorSettings) -> None:
 
 
 def write_torrc(settings: TorSettings, *, online: bool = False) -> None:
-    """Write torrc (0600) and the services' clients, who come first: no service is ever there without its own."""
-    if settings.onion is not None:
-        _write_clients(settings.onion, settings.clients)
-    if settings.private is not None:
-        _write_clients(settings.private.directory, settings.private.clients)
-    settings.torrc.touch(mode=0o600)
-    settings.torrc.chmod(0o600)
-    settings.torrc.write_text(render_torrc(settings, owner_pid=os.getpid(), online=online))
+    """Write torrc (0600) and the services' clients, who come first: no service is ever there without its own.
+
+    SetupError: the disk does not take it. tor must not go on then: a service whose clients' files are empty is open to
+    everybody.
+    """
+    torrc = render_torrc(settings, owner_pid=os.getpid(), online=online)
+    try:
+        if settings.onion is not None:
+            _write_clients(settings.onion, settings.clients)
+        if settings.private is not None:
+            _write_clients(settings.private.directory, settings.private.clients)
+        settings.torrc.touch(mode=0o600)
+        settings.torrc.chmod(0o600)
+        settings.torrc.write_text(torrc)
+    except OSError:
+        raise SetupError(
+            "tor's settings cannot be written", hint="make room on the disk of the data directory, and look who owns it"
+        ) from None
 
 
 def _write_clients(onion: Path, clients: tuple[Client, ...]) -> None:
