@@ -55,6 +55,14 @@ export interface VeilSupportError extends Error {
   status: number;
   /** Seconds; 0 when the desk named none. */
   retryAfter: number;
+  /** With the code "puzzle": what a person has to answer before the same call is made again with a `Solution`. */
+  puzzle: { id: string; question: string } | null;
+}
+
+/** The answer to an error's `puzzle`. */
+export interface Solution {
+  id: string;
+  answer: string;
 }
 
 export interface Connection {
@@ -95,10 +103,10 @@ export class VeilSupportClient {
   constructor(apiUrl: string, options?: Options);
   /** Null when not signed in. Whoever has it reads the conversation. */
   token: string | null;
-  register(email: string, password: string): Promise<User>;
-  login(email: string, password: string): Promise<User>;
+  register(email: string, password: string, puzzle?: Solution): Promise<User>;
+  login(email: string, password: string, puzzle?: Solution): Promise<User>;
   /** A new anonymous visitor. `code`, seven words, is the only way back: show it now. */
-  start(): Promise<{ user: User; token: string; code: string }>;
+  start(puzzle?: Solution): Promise<{ user: User; token: string; code: string }>;
   returnWith(code: string): Promise<User>;
   /** End this session. The conversation stays; what has not been sent is dropped. */
   logout(): Promise<void>;

@@ -36,12 +36,12 @@
   class VeilSupportError extends Error {
     constructor(code, message, more) {
       super(message);
-      Object.assign(this, { name: "VeilSupportError", code, field: null, status: 0, retryAfter: 0 }, more);
+      Object.assign(this, { name: "VeilSupportError", code, field: null, status: 0, retryAfter: 0, puzzle: null }, more);
     }
   }
 
   /** Whether the very same thing may succeed later. */
-  const passes = ({ code, status }) => /^(connection|too_fast|busy|slow|unavailable)$/.test(code) || status >= 500;
+  const passes = ({ code, status }) => /^(connection|too_fast|busy|slow|full|unavailable)$/.test(code) || status >= 500;
   const signedOut = () => new VeilSupportError("no_token", "Sign in first.");
   // A browser does not tell a script which of the two it was.
   const unreachable = () => new VeilSupportError("connection", "The desk is out of reach, or does not list this page.");
@@ -181,18 +181,21 @@
     }
 
     /** A new account. @returns {Promise<{id: string, email: string}>} */
-    async register(email, password) {
-      return (await this.#signIn("register", { email, password }, 0)).user;
+    async register(email, password, puzzle) {
+      return (await this.#signIn("register", { email, password, puzzle }, 0)).user;
     }
 
     /** @returns {Promise<{id: string, email: string}>} */
-    async login(email, password) {
-      return (await this.#signIn("login", { email, password }, null)).user;
+    async login(email, password, puzzle) {
+      return (await this.#signIn("login", { email, password, puzzle }, null)).user;
     }
 
-    /** A new anonymous visitor. `code`, seven words, is the only way back: show it now. */
-    start() {
-      return this.#signIn("anonymous", {}, 0);
+    /**
+     * A new anonymous visitor. `code`, seven words, is the only way back: show it now. When it fails with the code
+     * "puzzle", ask the person `error.puzzle.question` and call again with `{ id: error.puzzle.id, answer }`.
+     */
+    start(puzzle) {
+      return this.#signIn("anonymous", { puzzle }, 0);
     }
 
     /** Come back with the seven words. */
@@ -398,7 +401,8 @@
       if (response.ok) return answer;
       const { code = "broken", message = "The desk is out of order.", field = null } = answer.error ?? {};
       const retryAfter = Number(response.headers.get("retry-after"));
-      throw new VeilSupportError(code, message, { field, status: response.status, retryAfter });
+      const { puzzle = null } = answer;
+      throw new VeilSupportError(code, message, { field, status: response.status, retryAfter, puzzle });
     }
   }
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from tests.desks import ADA, KEY, NOON, desk_in, intake
 from veilsupport import model
+from veilsupport.breaker import Breaker
 from veilsupport.desk import Desk
 from veilsupport.limits import Limits
 from veilsupport.web import Site, build
@@ -54,6 +55,8 @@ def site_of(
     onion: str | None = ONION,
     sites: Mapping[str, model.Site] = MappingProxyType({"": OWN}),
     prefix: str = "",
+    breaker: Breaker | None = None,
+    on_flood: Callable[[int], None] = lambda circuit: None,
 ) -> Served:
     clock = Clock()
     bugs: list[BaseException] = []
@@ -66,6 +69,8 @@ def site_of(
         onion=lambda: onion,
         clock=clock,
         on_bug=bugs.append,
+        breaker=breaker,
+        on_flood=on_flood,
     )
     return Served(site, clock, bugs)
 

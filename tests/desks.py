@@ -16,6 +16,8 @@ NOON = 1_800_000_000.0  # Unix seconds; any instant will do
 ADA = Admin("Ada", Private("ada@chat.example"))
 BERT = Admin("Bert", Private("bert@chat.example"))
 KEY = ApplianceKey(b"k" * 32)
+# Where a visitor may write any number of lines before the first answer.
+FREELY = {"": Site("", "", "", request_messages=0, request_characters=0)}
 
 _stanza_numbers = itertools.count()
 

@@ -23,6 +23,18 @@ def told(alarms: Alarms, readings: Readings, *, now: float) -> list[str]:
     return [words for _, words in news]
 
 
+def test_pressure_is_told_once_with_its_cause_and_once_when_it_is_over() -> None:
+    alarms = Alarms()
+    pressed = replace(WELL, pressed_by="too many want to start a conversation")
+    [words] = told(alarms, pressed, now=0)
+    assert "too many want to start a conversation" in words
+    assert "small question" in words
+    assert told(alarms, pressed, now=60) == []
+    assert alarms.standing == (words,)
+    assert told(alarms, WELL, now=120) == ["New conversations begin without a question again."]
+    assert told(alarms, WELL, now=180) == []
+
+
 def test_all_well_says_nothing() -> None:
     assert told(Alarms(), WELL, now=0) == []
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from tests.browser import Browser, Served
 from tests.browser import tell as tell_browser
-from tests.desks import ADA, BERT, KEY, NOON, desk_in, hand_over, intake, start
+from tests.desks import ADA, BERT, FREELY, KEY, NOON, desk_in, hand_over, intake, start
 from tests.program import Program
 from tests.program import tell as tell_program
 from veilsupport import cli_keeping, controlsocket, crypto, directory
@@ -197,6 +197,7 @@ def test_it_is_still_on_after_a_restart(tmp_path: Path) -> None:
 
 def test_disabling_keeps_the_copies_or_erases_them(tmp_path: Path) -> None:
     async def story(desk: Desk) -> None:
+        desk.sites = FREELY
         session = await start(desk, "one")
         for number in range(450):  # more than one batch
             await desk.visitor_says(session, "more", once=b"%d" % number, now=NOON)
@@ -420,6 +421,7 @@ def test_export_prints_json_of_one_site_and_from_one_day_on(data: Path) -> None:
 def test_export_has_long_conversations_whole_and_in_order(data: Path) -> None:
     async def story(desk: Desk) -> None:
         await desk.enable_archive(KEYS.public)
+        desk.sites = FREELY
         session = await start(desk, "0")
         await asyncio.gather(*(start(desk, "one more") for _ in range(230)))
         for number in range(1, 430):
@@ -478,6 +480,7 @@ def test_export_goes_into_a_new_file_of_ours_alone(data: Path, tmp_path: Path) -
 def test_a_full_disk_leaves_no_half_file(data: Path) -> None:
     async def story(desk: Desk) -> None:
         await desk.enable_archive(KEYS.public)
+        desk.sites = FREELY
         session = await start(desk, "one")
         for number in range(60):
             await desk.visitor_says(session, "x" * 4000, once=b"%d" % number, now=NOON)

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, SubElement
 from tests.desks import ADA, BERT, NOON, desk_in, intake, start
 from tests.xmppedge import StubLine
 from veilsupport.desk import Desk, Waiting
+from veilsupport.desk.requests import RINGS
 from veilsupport.errors import StoreError, Unavailable
 from veilsupport.model import Admin, Delivery, Session, Site
 from veilsupport.xmpp.attending import Attending
@@ -244,10 +245,27 @@ def test_every_app_of_an_admin_has_to_show_corrections(tmp_path: Path) -> None:
     in_office(tmp_path, story)
 
 
+def test_more_of_the_same_are_a_number_on_a_line_that_stands(tmp_path: Path) -> None:
+    async def story(office: Office) -> None:
+        for number in range(RINGS):
+            await start(office.desk, "buy our watches, they are very good", seed=b"%d" % number)
+        await office.look()
+        first, his = office.ids()
+        await start(office.desk, "buy our watches, they are very good")
+        await start(office.desk, "buy our watches, they are very good")
+        [(_, instead, words), (_, other, _)] = await office.look()
+        assert (instead, other) == (first, his)
+        assert words.startswith(f"Waiting for an answer: {RINGS + 2}\n")
+        assert [line.endswith(", and 2 more like this") for line in words.split("\n")[1:]].count(True) == 1
+        assert len(words.split("\n")) == 1 + RINGS
+
+    in_office(tmp_path, story)
+
+
 def test_a_long_list_is_cut(tmp_path: Path) -> None:
     async def story(office: Office) -> None:
-        for _ in range(25):
-            await start(office.desk)
+        for number in range(25):
+            await start(office.desk, f"hello {number}")
         [(_, _, words), _] = await office.look()
         assert words.startswith("Waiting for an answer: 25\n")
         assert words.endswith("\nand 5 more: !list")

@@ -63,7 +63,7 @@ def desk(data: Path, *words: str) -> tuple[int, str]:
 def test_operator_tells_the_running_desk(appliance: Appliance) -> None:
     assert desk(appliance.data, "list") == (0, "No conversation is open.\n")
     asyncio.run(browser_at(str(appliance.status()["page"])).start("hello"))
-    alias = desk(appliance.data, "list")[1].split(":")[0]
+    alias = desk(appliance.data, "list")[1].split(",")[0]
     assert desk(appliance.data, "close", alias) == (0, f"{alias} is closed.\n")
     assert desk(appliance.data, "!reopen", alias) == (0, f"{alias} is reopened.\n")
     assert desk(appliance.data, "assign", alias, "ada") == (0, f"{alias} is Ada's now.\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ import pytest
 from click.testing import CliRunner
 from nacl.public import PrivateKey
 
-from veilsupport import config, crypto
+from veilsupport import config, crypto, directory
 from veilsupport.cli import cli
 from veilsupport.cli_status import in_words
-from veilsupport.config import FILE_NAME
+from veilsupport.config import FILE_NAME, Config
 from veilsupport.directory import ONION_KEY, DataDirectory, Onion
 from veilsupport.errors import SetupError, SetupErrors
 from veilsupport.model import Private
@@ -124,6 +125,22 @@ def test_last_client_is_removed_only_by_somebody_who_says_so(tmp_path: Path) -> 
     assert onion(tmp_path, "client", "list").split() == ["bob"]
     assert "Everybody may reach the page" in onion(tmp_path, "client", "remove", "bob", "--yes")
     assert config.load(tmp_path).onion.client == ()
+
+
+def test_two_who_remove_at_once_do_not_open_the_page_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ada", "bob"):
+        onion(tmp_path, "client", "add", name)
+    change_settings = directory.change_settings
+
+    def meanwhile(data: Path, change: Callable[[Config], Config]) -> Config:
+        """Somebody else is first."""
+        monkeypatch.setattr(directory, "change_settings", change_settings)
+        onion(tmp_path, "client", "remove", "ada")
+        return change_settings(data, change)
+
+    monkeypatch.setattr(directory, "change_settings", meanwhile)
+    assert "this is the last one" in wrong(tmp_path, "client", "remove", "bob")
+    assert onion(tmp_path, "client", "list").split() == ["bob"]
 
 
 def test_address_is_shown_without_running(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import pytest
 from tests.contactform import ADA_JID, BERT_JID, DESK, DOMAIN, Form, body, contact_of, form_in, kinds, xml
 from tests.desks import ADA, BERT, NOON, start
 from tests.xmppedge import answers, in_loop
+from veilsupport.commands import Command
+from veilsupport.desk.requests import RINGS
 from veilsupport.errors import StoreError
-from veilsupport.model import Admin, DeliveryKind, Private, Role, Site, Standing
+from veilsupport.model import Admin, DeliveryKind, Intake, Private, Role, Site, Standing
 
 NICK = "{http://jabber.org/protocol/nick}nick"
 
@@ -86,6 +88,24 @@ def test_who_only_wants_news_gets_the_words_in_the_same_chat_when_asking(tmp_pat
     in_loop(story)
 
 
+def test_nobody_is_asked_for_leave_for_a_folded_one_before_it_is_opened(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with form_in(tmp_path) as form:
+            for number in range(RINGS):
+                await start(form.desk, "buy our watches, they are very good", seed=b"%d" % number)
+            await form.look()
+            last = await start(form.desk, "buy our watches, they are very good")
+            assert await form.look() == []
+            assert form.desk.room_of(last.visitor.id) is None
+            found = form.desk.conversation(last)
+            assert found
+            command = Command("show", found.alias)
+            await form.desk.admin_commands(ADA, command, intake=Intake("show"), now=NOON)
+            assert [each.get("type") for each in await form.look()] == ["subscribe", None]
+
+    in_loop(story)
+
+
 def test_presence_tells_how_it_stands(tmp_path: Path) -> None:
     async def story() -> None:
         shop = {"": Site("", "Night line", ""), "shop": Site("shop", "The shop", "")}
@@ -93,7 +113,7 @@ def test_presence_tells_how_it_stands(tmp_path: Path) -> None:
             session = await start(form.desk, site="shop")
             [_, shown] = await form.look()
             assert shown.findtext("{jabber:client}show") == "chat"
-            assert shown.findtext("{jabber:client}status") == "The shop · waiting since 15 Jan 08:00 UTC"
+            assert shown.findtext("{jabber:client}status") == "The shop · request · waiting since 15 Jan 08:00 UTC"
             contact = contact_of(form.desk, session)
             await form.hear("yes?", to=contact)
             [shown] = await form.look()

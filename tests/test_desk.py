@@ -339,7 +339,7 @@ def test_commands_answer_in_words(tmp_path: Path) -> None:
         assert await commanded(desk, "list") == "No conversation is open."
         await start(desk)
         [alias] = desk.open_aliases()
-        assert await commanded(desk, "list") == f"{alias}: waits 10 min"
+        assert await commanded(desk, "list") == f"{alias}, request: waits 10 min"
         assert "!list" in await commanded(desk, "help")
         assert "Conversations open: 1" in await commanded(desk, "status")
         assert "!close heron-42" in await commanded(desk, "close")

@@ -90,7 +90,7 @@ def test_a_conversation_that_is_burned_at_this_very_moment_is_said_to_be_gone(te
 # ---- roles -----------------------------------------------------------------------------------------------------------
 
 NEEDS = {
-    Role.READS: ["!note heron TEXT", "!show heron", "!list", "!who", "!status", "!hours", "!omemo"],
+    Role.READS: ["!note heron TEXT", "!show heron", "!list", "!alike heron", "!who", "!status", "!hours", "!omemo"],
     Role.ANSWERS: ["!claim heron", "!close heron", "!reopen heron", "!say heron hi", "!canned", "!away"],
     Role.LEADS: [
         "!assign heron Ada",
@@ -144,7 +144,7 @@ def test_where_one_has_no_role_there_is_nothing_to_be_seen(tell: Tell) -> None:
     async def story(scene: Scene) -> None:
         _, own = await scene.visitor("a secret")
         _, shop = await scene.visitor(site="shop")
-        assert await scene.writes("!list", DORA) == f"{shop.alias} (shop): waits 0 min"
+        assert await scene.writes("!list", DORA) == f"{shop.alias} (shop), request: waits 0 min"
         said = await scene.writes(f"!close {own.alias}", DORA)
         assert said.startswith(f"There is no conversation {own.alias}")
         everything = await scene.and_all(f"!close {own.alias}")
@@ -212,10 +212,11 @@ def test_no_room_is_made_just_to_be_told_that_it_is_closed(tell: Tell) -> None:
 def test_burning_in_its_own_room_is_said_elsewhere(tell: Tell) -> None:
     async def story(scene: Scene) -> None:
         session, heron = await scene.visitor()
+        stays = "Its room is destroyed, with the archive; what your devices still have of it is yours to delete."
         with scene.desk.listen(session) as page:
             assert await scene.and_all("!burn", place=heron) == [
-                ("Ada", "", f"{heron.alias} is burned."),
-                ("staff room", "", f"Ada has burned {heron.alias}."),
+                ("Ada", "", f"{heron.alias} is burned. {stays}"),
+                ("staff room", "", f"Ada has burned {heron.alias}. {stays}"),
             ]
             assert await page.next(1) == Ended(burned=True)
         assert scene.desk.open_aliases() == []

@@ -47,7 +47,7 @@ def test_list_begins_with_who_has_waited_longest(tell: Tell) -> None:
         await scene.writes(f"!claim {first.alias}", BERT)
         assert scene.desk.listing(ADA, now=NOON + 3600).split("\n") == [
             f"{first.alias} (shop), Bert: waits 1 h",
-            f"{last.alias}: waits 10 min",
+            f"{last.alias}, request: waits 10 min",
             f"{quiet.alias}, Ada: quiet for 59 min",
         ]
         assert "waits 3 days" in scene.desk.listing(ADA, now=NOON + 80 * 3600)
@@ -57,7 +57,7 @@ def test_list_begins_with_who_has_waited_longest(tell: Tell) -> None:
 
 def test_a_long_list_ends_with_how_many_more_there_are(tell: Tell) -> None:
     async def story(scene: Scene) -> None:
-        await asyncio.gather(*(start(scene.desk) for _ in range(LIST_MAX + 2)))
+        await asyncio.gather(*(start(scene.desk, f"hello {number}") for number in range(LIST_MAX + 2)))
         lines = scene.desk.listing(ADA, now=NOON).split("\n")
         assert (len(lines), lines[-1]) == (LIST_MAX + 1, "… and 2 more.")
 
@@ -109,7 +109,8 @@ def test_in_a_room_one_is_told_only_of_what_everyone_there_may_read(tell: Tell) 
         await scene.writes(f"!claim {own.alias}")
         for by, where in ((ADA, {"place": shop}), (ADA, {"staff": True}), (CLEO, {"staff": True})):
             listed = await scene.writes("!list", by, **where)
-            assert listed == f"{shop.alias} (shop): waits 0 min" + (f"\n{LEFT_OUT}" if by == ADA or where else "")
+            left_out = f"\n{LEFT_OUT}" if by == ADA or where else ""
+            assert listed == f"{shop.alias} (shop), request: waits 0 min{left_out}"
             assert "Ada: not to be seen from here, 0 open" in await scene.writes("!who", by, **where)
             status = await scene.writes("!status", by, **where)
             assert "Conversations open: 1\nWaiting for an answer: 1\n" in status

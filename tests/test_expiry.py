@@ -31,7 +31,7 @@ from veilsupport.store import Store
 
 DAY = 86_400.0
 QUIET = Admin("Quinn", Private("quinn@chat.example"), notify_only=True)
-OWN = Site("", "Support", "")
+OWN = Site("", "Support", "", request_messages=0)  # some write a lot here before anybody answers
 MONTH = {"": replace(OWN, retention_days=30)}
 IDLE = {"": replace(OWN, idle_days=30)}
 Story = Callable[[Desk], Awaitable[None]]
@@ -224,6 +224,18 @@ def test_what_was_handed_to_nobody_waits_however_old_it_is(tmp_path: Path) -> No
         assert words(desk, session) == []
 
     tell(tmp_path, story)
+
+
+def test_what_one_has_got_does_not_wait_for_one_whose_account_is_gone(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        session = await start(desk, "old words")
+        first, _ = desk.due(now=NOON)
+        await desk.delivery_sent([first.stanza_id], now=NOON)
+        await desk.delivery_acknowledged([first.stanza_id])
+        assert await desk.expire(NOON + 31 * DAY) == 1
+        assert words(desk, session) == []
+
+    tell(tmp_path, story, ADA, BERT)
 
 
 def test_what_is_held_for_whom_it_is_only_told_goes_when_another_has_it(tmp_path: Path) -> None:

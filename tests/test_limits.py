@@ -49,6 +49,17 @@ def test_a_clock_that_steps_back_gives_nothing() -> None:
     assert taken(limits, 3, now=0.0) == 0
 
 
+def test_a_clock_that_was_set_back_does_not_refuse_until_it_is_there_again() -> None:
+    limits = Limits((ROW,))
+    assert taken(limits, 3, now=1e9) == 3
+    assert taken(limits, 3, now=0.0) == 0
+    assert taken(limits, 3, now=60.0) == 3
+
+
+def test_a_limit_of_nothing_refuses_everybody() -> None:
+    assert taken(Limits((Row(Act.SEND, By.OVERALL, 0.001, 0, ""),)), 3) == 0
+
+
 def test_idle_buckets_are_forgotten() -> None:
     limits = Limits((ROW,))
     for number in range(500):
@@ -73,8 +84,28 @@ def test_refusals_leave_no_bucket_behind() -> None:
 
 
 def test_every_act_has_an_overall_row_which_bounds_the_memory() -> None:
-    assert {row.act for row in TABLE if row.by is By.OVERALL} == set(Act)
+    assert {row.act for row in TABLE if row.by is By.OVERALL} == set(Act) - {Act.REFUSAL}
     assert all(row.why and row.per_second > 0 and row.burst >= 1 for row in TABLE)
+
+
+def test_there_are_never_more_buckets_than_the_table_says() -> None:
+    """A bucket lasts as long as its one token takes to come back, and each token came out of the overall one."""
+    overall = {row.act: row for row in TABLE if row.by is By.OVERALL}
+    most = sum(overall[row.act].burst + overall[row.act].per_second / row.per_second for row in TABLE)
+    assert most < 36_000
+    limits = Limits()
+    for step in range(60_000):  # a stranger each time, far above what anything gives
+        limits.take(Act.LOGIN, {By.CIRCUIT: step}, now=step / 1000)
+    login = overall[Act.LOGIN]
+    circuits = next(row for row in TABLE if row.act is Act.LOGIN and row.by is By.CIRCUIT)
+    assert len(limits) <= max(1024, 2 * (login.burst + login.per_second / circuits.per_second))
+
+
+def test_a_rush_on_one_site_leaves_the_others_a_way_in() -> None:
+    limits = Limits()
+    rush = sum(limits.take(Act.START, {By.SITE: "shop"}, now=0.0) == 0.0 for _ in range(500))
+    assert rush == 150
+    assert limits.take(Act.START, {By.SITE: ""}, now=0.0) == 0.0
 
 
 def test_a_hundred_people_may_register_and_write_ten_messages_at_once_on_loopback() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilsupport.xmpp.pacing import LARGEST, SMALLEST, Window
+from veilsupport.xmpp.pacing import LARGEST, SMALLEST, Turns, Window
 
 Event = tuple[str, int, float]  # what happens, to which stanza, and after how many seconds
 EVENTS: st.SearchStrategy[list[Event]] = st.lists(
@@ -143,3 +143,12 @@ def test_a_new_session_is_judged_by_its_own_way() -> None:
     server.way = 3.0
     server.flood(size)
     assert server.window.room_beside(is_busy=False) >= size
+
+
+def test_turns_are_so_many_at_once_and_then_so_many_a_minute() -> None:
+    turns = Turns(3, 60)
+    assert [turns.take(now=100.0) for _ in range(4)] == [True, True, True, False]
+    assert [turns.take(now=101.0) for _ in range(2)] == [True, False]
+    assert sum(turns.take(now=1000.0) for _ in range(10)) == 3
+    assert not turns.take(now=0.0)  # a clock that was set back
+    assert turns.take(now=1.0)

@@ -73,7 +73,14 @@ def test_guide_states_the_score_that_systemd_gives_the_unit(tmp_path: Path) -> N
 def test_unit_names_what_the_program_looks_for() -> None:
     unit = UNIT.read_text()
     assert unit.count(f"={_CREDENTIAL}:") == 2  # from a file, and when there is none
-    for line in ("RuntimeDirectory=veilsupport", "UMask=0077", "LimitCORE=0", "KillMode=mixed", "StandardOutput=null"):
+    for line in (
+        "RuntimeDirectory=veilsupport",
+        "UMask=0077",
+        "LimitCORE=0",
+        "LimitMEMLOCK=infinity",
+        "KillMode=mixed",
+        "StandardOutput=null",
+    ):
         assert f"\n{line}\n" in unit
 
 

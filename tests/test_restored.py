@@ -81,3 +81,27 @@ def test_sealed_omemo_state_on_disk_is_begun_anew(tmp_path: Path) -> None:
     with DataDirectory(tmp_path / "data") as house:
         key = house.key(lambda: None)
         in_loop(lambda: story(house, key))
+
+
+def test_sessions_are_begun_anew_once_however_long_the_mark_stays(tmp_path: Path) -> None:
+    """Or each start without Tor would drop the sessions in which the admins have just written."""
+
+    async def story(house: DataDirectory, key: ApplianceKey) -> None:
+        server = Server()
+        ours = await Party(server, DESK).begin()
+        ada = await Party(server, ADA).begin()
+        await restored.first_start(house, Config(), key, uses_tor=False, alone=False)
+        await ada.opens(await ours.sealed("hello", ada), ours)
+        store = Store(house.database)
+        desk = Desk(store, key, people.admins_of(Config()))
+        await desk.keep_omemo(ours.disk.entries)
+        await restored.first_start(house, Config(), key, uses_tor=False, alone=False)
+        assert Kept(desk, clock=lambda: 0.0).load() == ours.disk.entries
+        assert house.is_restored
+        desk.close()
+        store.close()
+
+    with DataDirectory(tmp_path / "data") as house:
+        key = house.key(lambda: None)
+        (house.path / RESTORED).touch()
+        in_loop(lambda: story(house, key))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.desks import ADA, NOON, start
 from tests.roomhouse import SERVICE, House, archived, bounced, in_house, line_of
 from veilsupport.errors import Unavailable
@@ -384,10 +386,33 @@ def test_a_subject_says_how_things_stand(tmp_path: Path) -> None:
         site = house.desk.site("")
         alias = found.alias
         assert titles.name(alias, site) == alias
-        assert titles.subject(found, site, language="", owner="") == f"{alias} · waiting since 15 Jan 08:00 UTC"
+        subject = titles.subject(found, site, language="", owner="")
+        assert subject == f"{alias} · request · waiting since 15 Jan 08:00 UTC"
         await house.desk.store.set_standing(found.id, Standing.BLOCKED, minute=0)
         blocked = house.desk.conversation(session)
         assert blocked
         assert titles.subject(blocked, site, language="en", owner="Ada") == f"{alias} · en · blocked · with Ada"
+
+    in_house(tmp_path, story)
+
+
+def test_a_rush_of_new_conversations_gets_its_rooms_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "_NEW_AT_ONCE", 2)
+
+    async def story(house: House) -> None:
+        await house.begin()
+        sessions = [await start(house.desk, f"number {number}") for number in range(4)]
+        made = [await house.room_of(session) for session in sessions[:2]]
+        await house.until(lambda: all(house.server.said(room) for room in made))
+        await house.until(lambda: len(house.rooms.not_ready()) == 2)
+        await house.says(sessions[0], "goes on")  # at once, in a room that exists
+        await house.until(lambda: "goes on" in house.server.said(made[0]))
+        assert len(house.rooms.not_ready()) == 2
+        for session in sessions[2:]:
+            await house.later(120)
+            made.append(await house.room_of(session))
+        await house.until(lambda: all(house.server.said(room) for room in made))
 
     in_house(tmp_path, story)

@@ -132,8 +132,8 @@ def test_who_has_a_say_depends_on_the_site(tmp_path: Path) -> None:
 
 def test_a_site_that_nobody_reads_delays_no_other(tmp_path: Path) -> None:
     async def story(desk: Desk) -> None:
-        for _ in range(60):  # more than are asked for at once
-            await start(desk, "anybody?")
+        for number in range(60):  # more than are asked for at once
+            await start(desk, f"anybody? {number}")
         await start(desk, "hello", site="shop")
         assert places(desk.due(now=NOON)) == [("Carl", "hello")]
         assert desk.store.backlog() == 61

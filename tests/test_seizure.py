@@ -346,7 +346,7 @@ def test_a_guessed_password_opens_an_account_only_with_the_appliances_key(seized
     [(salt, wrapped, visitor)] = rows(data, "SELECT salt, wrapped_key, visitor FROM credential WHERE kind = 'email'")
     for guess, right in (("wrong", False), (PASSWORD, True)):
         root = crypto.slow_hash(Private(guess), salt, crypto._PASSWORD)
-        for pepper in filter(None, (b"none", key and key.pepper)):
+        for pepper in [b"none", *([key.pepper] if key else [])]:
             try:
                 crypto.unwrap(crypto.derive(root, "veil-wrap", pepper), wrapped, b"email" + visitor)
             except SealError:

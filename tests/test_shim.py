@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,13 @@ class Echo:
     def __init__(self) -> None:
         self.stop_streams = asyncio.Event()
         self.streams = 0
+        self.misbehaving: list[str] = []
 
     def end_streams(self) -> None:
         self.stop_streams.set()
+
+    def misbehaved(self, circuit: str) -> None:
+        self.misbehaving.append(circuit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -110,6 +115,17 @@ def test_without_tors_line_there_is_no_answer(tmp_path: Path, sent: bytes) -> No
 
 def test_a_second_line_is_the_clients_own_and_refused(tmp_path: Path) -> None:
     assert run_with_server(tmp_path, LINE + LINE + REQUEST).startswith(b"HTTP/1.1 400")
+
+
+def test_a_circuit_that_sends_no_http_is_told_of(tmp_path: Path) -> None:
+    async def talk() -> list[str]:
+        app = Echo()
+        async with served(tmp_path / "web.sock", app):
+            await answer_to(tmp_path / "web.sock", LINE, b"\x16\x03\x01 no HTTP\r\n\r\n")
+            await answer_to(tmp_path / "web.sock", LINE, REQUEST)
+        return app.misbehaving
+
+    assert asyncio.run(talk()) == ["circ-0012003a"]
 
 
 def test_no_header_names_the_software_or_the_time(tmp_path: Path) -> None:
@@ -305,3 +321,33 @@ def test_uvicorn_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     run_with_server(tmp_path, LINE + b"secret garbage\r\n\r\n")
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
     assert "secret" not in caplog.text
+
+
+def test_connection_for_which_no_descriptor_should_be_left_is_told_to_come_later(tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+
+    async def answered(request: bytes) -> bytes:
+        async with served(path, Echo()):
+            with few_descriptors():
+                refused = await answer_to(path, LINE + request)
+            assert b"200 OK" in await answer_to(path, LINE + REQUEST)
+            return refused
+
+    asked = asyncio.run(answered(REQUEST))
+    posted = asyncio.run(answered(b"POST /chat HTTP/1.1\r\nContent-Length: 9\r\n\r\nmessage=a"))
+    assert asked.startswith(b"HTTP/1.1 503 ")
+    assert b"refresh" in asked
+    assert posted.startswith(b"HTTP/1.1 503 ")
+    assert b"refresh" not in posted
+
+
+@contextlib.contextmanager
+def few_descriptors() -> Iterator[None]:
+    """All but a quarter of what this process may open is open."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as opened:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        while opened.enter_context(Path("/dev/null").open()).fileno() < 76:
+            pass
+        yield

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.browser import CIRCUIT, ONION, Browser, Served, answers
-from tests.desks import ADA, BERT, hand_over, intake
+from tests.desks import ADA, BERT, FREELY, hand_over, intake
 from tests.program import EMAIL, HOST, PASSWORD, SITES, Program, Socket, tell
 from tests.test_web_changes import answers_as, corrects, retracts
 from veilsupport.commands import Command
@@ -153,6 +153,25 @@ def test_one_circuit_cannot_take_all_the_waiting_places(tmp_path: Path) -> None:
             phone.leave()
         await asyncio.gather(*(phone.task for phone in waiting))
         assert not served.site._sockets._waiting
+
+    tell(tmp_path, story)
+
+
+def test_there_are_so_many_sockets_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "SOCKETS_MAX", 1)
+
+    async def story(program: Program, _: Desk, served: Served) -> None:
+        await program.starts()
+        other = Program(served.site)
+        await other.starts()
+        async with program.signed() as first:
+            await first.next("ready")
+            async with other.signed() as second:
+                assert await second.closed() == Close.UNAVAILABLE
+            async with program.signed() as third:  # who has one has a place
+                await third.next("ready")
+        async with other.signed() as again:
+            await again.next("ready")
 
     tell(tmp_path, story)
 
@@ -678,6 +697,7 @@ def test_a_binary_frame_closes(tmp_path: Path) -> None:
 
 def test_too_fast_is_told_with_the_seconds_to_wait(tmp_path: Path) -> None:
     async def story(program: Program, desk: Desk, served: Served) -> None:
+        desk.sites = FREELY
         await program.starts()
         async with program.signed() as phone:
             await phone.next("ready")

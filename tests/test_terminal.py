@@ -10,6 +10,7 @@ import pytest
 
 from veilsupport.terminal import Terminal, grouped
 from veilsupport.tor import TorPhase, TorState
+from veilsupport.xmpp import LinkState, Phase
 
 
 class Tty(io.StringIO):
@@ -92,3 +93,12 @@ def test_elsewhere_each_step_is_a_line_with_its_trouble() -> None:
 
 def test_fingerprint_is_written_as_openssl_does() -> None:
     assert grouped("0a" * 32) == "  " + ":".join(["0A"] * 16) + ":\n  " + ":".join(["0A"] * 16)
+
+
+def test_line_that_a_human_has_to_mend_says_why() -> None:
+    out = io.StringIO()
+    terminal = Terminal(out)
+    refused = LinkState(Phase.REFUSED, "the XMPP server cannot be used", trouble="the password is wrong")
+    for state in (refused, refused, LinkState(Phase.WAITING, "not connected", trouble="the server hung up")):
+        terminal.link(state)
+    assert out.getvalue() == "XMPP: the XMPP server cannot be used (the password is wrong)\nXMPP: not connected\n"

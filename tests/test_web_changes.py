@@ -26,6 +26,7 @@ from veilsupport.web import live, look
 from veilsupport.web.forms import Tokens
 from veilsupport.web.fragments import Fragments
 from veilsupport.web.look import PROGRESS_WORDS
+from veilsupport.web.pace import Pace
 from veilsupport.web.pages import Pages
 from veilsupport.web.windows import Windows
 
@@ -209,7 +210,7 @@ def test_of_each_admin_a_page_is_told_every_three_seconds_in_few_bytes(tmp_path:
     async def story(_: Browser, desk: Desk, served: Served) -> None:
         pages = Pages(
             desk=desk,
-            limits=Limits(),
+            pace=Pace(Limits(), key=KEY.forms),
             tokens=Tokens(KEY.forms),
             look=look.Look(lambda: OWN),
             windows=Windows(),

@@ -14,7 +14,7 @@ from veilsupport.desk import Desk
 from veilsupport.model import Event, Progress, Progressed
 from veilsupport.web import live
 from veilsupport.web.look import PROGRESS_WORDS
-from veilsupport.web.windows import Windows
+from veilsupport.web.windows import PER_CIRCUIT, Windows
 
 
 def test_an_answer_appears_in_the_open_view(tmp_path: Path) -> None:
@@ -256,3 +256,40 @@ def test_windows_remember_a_bounded_number() -> None:
         for each in range(3):
             windows.open(number.to_bytes(2, "big"), str(each))
     assert len(windows._gave_way) == 4096
+
+
+def test_there_are_so_many_live_views_and_no_more_and_who_has_one_keeps_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veilsupport.web.windows.OPEN_MAX", 1)
+
+    async def story(browser: Browser, _: Desk, served: Served) -> None:
+        other = Browser(browser.app, circuit=("circ-00000001", 80))
+        await browser.start()
+        await other.start()
+        async with browser.stream():
+            refused = await other.get("/chat/live")
+            assert refused.status == 503
+            assert 'content="31;url=/chat/live"' in refused.text  # it tries again by itself
+            async with browser.stream():  # another window of hers
+                assert served.site.streams == 2
+        async with other.stream():
+            assert served.site.streams == 1
+
+    tell(tmp_path, story)
+
+
+def test_one_circuit_cannot_take_all_live_views() -> None:
+    windows = Windows()
+    opened = [windows.open(bytes([number]), "name", "circ-1") for number in range(PER_CIRCUIT)]
+    assert windows.are_full(b"new", "circ-1")
+    assert not windows.are_full(bytes([0]), "circ-1")
+    assert not windows.are_full(b"new", "circ-2")
+    assert not windows.are_full(b"new", None)
+    windows.open(bytes([0]), "name", "circ-1")  # the same window came back: its earlier view has ended
+    windows.close(opened[0])
+    assert windows.are_full(b"new", "circ-1")
+    windows.close(opened[1])
+    assert not windows.are_full(b"new", "circ-1")
+    windows.end_all()
+    assert not windows._by_circuit

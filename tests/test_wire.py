@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.browser import ONION, Served, site_of
-from tests.desks import desk_in
+from tests.desks import FREELY, desk_in
 from tests.ports import free_port
 from tests.program import SITES
 from veilsupport.desk import Desk
@@ -318,29 +319,77 @@ def test_after_our_close_frame_we_go_on_reading_for_a_while(tmp_path: Path) -> N
     tell(tmp_path, story)
 
 
+class Pipe(asyncio.Transport):
+    """Takes everything, and never comes to the end of it."""
+
+    def write(self, data: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+    def can_write_eof(self) -> bool:
+        return False
+
+
+async def piped(onion: Onion) -> wire.SocketProtocol:
+    """A connection whose handshake is done, by itself."""
+    config = server._config(onion.served.site, behind_tor=True)
+    config.load()
+    connection = wire.SocketProtocol(config=config, server_state=ServerState(), app_state={})
+    connection.connection_made(Pipe({"peername": ("circ-0000003a", 80)}))
+    connection.data_received(HANDSHAKE.replace(b"Host:", b"host:"))  # as the HTTP parser passes it on
+    while not connection.handshake_complete:
+        await asyncio.sleep(0)
+    return connection
+
+
 def test_a_stop_just_after_the_clients_close_frame_is_no_trouble(tmp_path: Path) -> None:
-    class Pipe(asyncio.Transport):
-        """Takes everything, and never comes to the end of it."""
-
-        def write(self, data: Any) -> None:
-            pass
-
-        def close(self) -> None:
-            pass
-
-        def is_closing(self) -> bool:
-            return False
-
     async def story(onion: Onion) -> None:
-        config = server._config(onion.served.site, behind_tor=True)
-        config.load()
-        connection = wire.SocketProtocol(config=config, server_state=ServerState(), app_state={})
-        connection.connection_made(Pipe({"peername": ("circ-0000003a", 80)}))
-        connection.data_received(HANDSHAKE.replace(b"Host:", b"host:"))  # as the HTTP parser passes it on
-        while not connection.handshake_complete:
-            await asyncio.sleep(0)
+        connection = await piped(onion)
         connection.data_received(frame(struct.pack("!H", 1000), 8))
         connection.shutdown()
+        connection.connection_lost(None)
+        await asyncio.gather(*connection.tasks)
+
+    tell(tmp_path, story)
+
+
+def test_a_close_frame_right_behind_what_is_not_utf_8_is_no_fault_of_ours(tmp_path: Path) -> None:
+    async def story(onion: Onion) -> None:
+        faults: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context["message"]))
+        reader, writer = await onion.raw_signed()
+        writer.write(frame(b"\xff") + frame(struct.pack("!H", 1000), 8))
+        assert await close_code(reader) == Close.LEFT
+        assert await reader.read() == b""
+        writer.close()
+        assert faults == []
+
+    tell(tmp_path, story)
+
+
+def test_whoever_waits_to_send_while_the_connection_fails_is_told_that_the_client_is_gone(tmp_path: Path) -> None:
+    """The connection can be written to, is full again before it is their turn, and fails while they wait on."""
+
+    async def story(onion: Onion) -> None:
+        connection = await piped(onion)
+        connection.pause_writing()
+        sending = asyncio.create_task(connection.send({"type": "websocket.send", "text": "{}"}))
+        await asyncio.sleep(0)
+        connection.resume_writing()
+        connection.pause_writing()
+        await asyncio.sleep(0)
+        connection.data_received(frame(b"\xff"))
+        connection.resume_writing()
+        with pytest.raises(ClientDisconnected):
+            await sending
         connection.connection_lost(None)
         await asyncio.gather(*connection.tasks)
 
@@ -426,6 +475,7 @@ def test_who_reads_nothing_is_cut_off(tmp_path: Path, monkeypatch: pytest.Monkey
     async def story(onion: Onion) -> None:
         session = onion.desk.open_session(Private(onion.token))
         assert session is not None
+        onion.desk.sites = FREELY
         for number in range(200):
             await onion.desk.visitor_says(session, "x" * 4000, once=str(number).encode(), now=0.0)
         reader, writer = await onion.raw(HANDSHAKE)

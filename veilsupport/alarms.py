@@ -26,6 +26,7 @@ class Readings:
     oldest_due_at: float | None  # since when the oldest delivery waits; None: none does
     line_up_since: float | None  # since when the admins' server can be reached; None: it cannot
     keeps_archive: bool | None  # whether the XMPP server keeps an archive of our chats; None: not known
+    pressed_by: str | None = None  # why new conversations need a puzzle, in plain words; None: they do not
 
 
 class Trouble(StrEnum):
@@ -34,6 +35,7 @@ class Trouble(StrEnum):
     PAGE = "The page can be reached through Tor again."
     DISK = "There is room on the disk again."
     BACKLOG = "What was waiting to be delivered has gone out."
+    PRESSED = "New conversations begin without a question again."
     ARCHIVE = "The XMPP server keeps an archive of the desk's chats again."
 
 
@@ -74,6 +76,8 @@ class Alarms:
                 return self._disk(readings)
             case Trouble.BACKLOG:
                 return _backlog(readings, now)
+            case Trouble.PRESSED:
+                return _pressed(readings)
             case Trouble.ARCHIVE:
                 return ARCHIVE if readings.keeps_archive is False else None
 
@@ -88,6 +92,15 @@ class Alarms:
 ARCHIVE: Final = (
     "The XMPP server keeps no archive of the desk's chats: what you write while the desk is disconnected can be lost."
 )
+
+
+def _pressed(readings: Readings) -> str | None:
+    if readings.pressed_by is None:
+        return None
+    return (
+        f"The desk is under pressure: {readings.pressed_by}. Whoever begins a conversation has to answer a small"
+        " question first; conversations that exist go on. This ends by itself."
+    )
 
 
 def _page(readings: Readings, now: float) -> str | None:

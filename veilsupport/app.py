@@ -18,8 +18,10 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from veilsupport import bundle, config, controlsocket, log, onions, people, web
+from veilsupport import bundle, config, controlsocket, log, onions, people, pressure, web
+from veilsupport.ageing import Ageing
 from veilsupport.alarms import Alarms, Readings
+from veilsupport.breaker import Breaker
 from veilsupport.checkup import Patient, examine, forget_test
 from veilsupport.config import Config, XmppSettings
 from veilsupport.controlsocket import Document
@@ -35,7 +37,6 @@ from veilsupport.xmpp import Bridge, ContactsBridge, LinkState
 from veilsupport.xmpp.account import is_loopback
 
 _LOOK_SECONDS: Final = 60.0
-_EXPIRE_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,10 @@ class Appliance:
             status=self._status_lines,
         )
         self._alarms = Alarms()
+        self._ageing = Ageing(self._desk, directory)
+        self._breaker = Breaker()
         self._observer = Observer(settings, directory, self._desk, self._store, sources=self._sources())
+        self._is_tidy = False
         self._line_up_since: float | None = None
         self._page_lost_at: float | None = None if port else time.time()
         self._tor = None if port else TorDaemon(self._tor_settings(key), on_change=self._tor_changed)
@@ -93,13 +97,13 @@ class Appliance:
         loop.set_exception_handler(log.loop_exception_handler)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        await self._desk.reassign(now=time.time())
-        await forget_test(self._desk, now=time.time())
+        with contextlib.suppress(StoreError):  # A full disk: visitors can read at least. `_look_around` tries again.
+            await self._tidy_up()
         try:
             async with asyncio.TaskGroup() as tasks, controlsocket.served(self._directory.status_socket, self._answer):
                 await self._start(tasks)
                 await self._stop.wait()
-                self._expiry.cancel()  # a first sweep may take minutes
+                self._expiry.cancel()
         finally:
             self._desk.close()
             self._store.close()
@@ -119,6 +123,8 @@ class Appliance:
             clock=time.time,
             on_bug=self._end_with,
             on_answer=self._observer.metrics.request,
+            breaker=self._breaker,
+            on_flood=self._close_circuit,
         )
         socket = None if self._port else self._directory.web_socket
         tasks.create_task(web.serve(site, unix_socket=socket, port=self._port, stop=self._web_stop, ready=ready))
@@ -130,7 +136,8 @@ class Appliance:
         if self._bridge:
             tasks.create_task(self._live_with_admins())
         tasks.create_task(self._look_around())
-        self._expiry = tasks.create_task(self._expire_hourly())
+        tasks.create_task(self._watch_pressure())
+        self._expiry = tasks.create_task(self._ageing.run())
 
     async def _live_behind_tor(self) -> None:
         """tor's whole life, and then the web server's end."""
@@ -155,15 +162,25 @@ class Appliance:
                 over.set()
             self._bridge = self._made_bridge()
 
+    async def _tidy_up(self) -> None:
+        """What an earlier run has left undone."""
+        await self._desk.reassign(now=time.time())
+        await forget_test(self._desk, now=time.time())
+        self._is_tidy = True
+
     async def _look_around(self) -> None:
         """Each minute: office hours begin and end, and trouble that needs a human is told."""
         while not self._stop.is_set():
+            self._look_at_clock()
             now = time.time()
-            self._desk.attendance_tick(now)
-            self._alarms.look(self._readings(now), now=now)
-            with contextlib.suppress(StoreError):  # A full disk is told as soon as there is room for the words.
+            # A full disk is told as soon as there is room for the words; one that cannot be read, when it can.
+            with contextlib.suppress(StoreError, OSError):
+                self._desk.attendance_tick(now)
+                self._alarms.look(self._readings(now), now=now)
                 if not self._store.keeps:
                     await self._store.try_disk()
+                if not self._is_tidy:
+                    await self._tidy_up()
                 for trouble, words in self._alarms.news():
                     await self._desk.announce(words, now=now)
                     self._alarms.told(trouble)
@@ -171,12 +188,30 @@ class Appliance:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._stop.wait()
 
-    async def _expire_hourly(self) -> None:
-        """What is too old by the settings goes."""
-        while True:
-            with contextlib.suppress(StoreError):  # a full disk: the next hour
-                await self._desk.expire(time.time())
-            await asyncio.sleep(_EXPIRE_SECONDS)
+    def _look_at_clock(self) -> None:
+        """When it was set, what has lasted so long by it begins anew: nobody is to hear of trouble that is not."""
+        if step := self._ageing.look_at_clock():
+            self._line_up_since = None
+            self._page_lost_at = self._page_lost_at and self._page_lost_at + step
+
+    async def _watch_pressure(self) -> None:
+        await pressure.watch(
+            self._breaker,
+            backlog=self._store.backlog,
+            clock=time.time,
+            on_change=self._pressure_changed,
+            stop=self._stop,
+        )
+
+    def _pressure_changed(self, pressed: bool) -> None:
+        if self._tor:
+            self._tor.press(pressed)
+
+    def _close_circuit(self, number: int) -> None:
+        """It floods."""
+        self._observer.metrics.flood()
+        if self._tor:
+            self._tor.close_circuit(number)
 
     def _readings(self, now: float) -> Readings:
         self._line_up_since = (self._line_up_since or now) if self._desk.line_is_up else None
@@ -187,6 +222,7 @@ class Appliance:
             oldest_due_at=self._desk.oldest_due_at(),
             line_up_since=self._line_up_since,
             keeps_archive=self._bridge.state.keeps_archive if self._bridge else None,
+            pressed_by=self._breaker.cause,
         )
 
     def _tor_changed(self, state: TorState) -> None:
@@ -300,7 +336,8 @@ class Appliance:
             page=self._page,
             tor=lambda: self._tor.state if self._tor else None,
             link=lambda: self._bridge.state if self._bridge else None,
-            trouble=lambda: self._alarms.standing,
+            trouble=lambda: (*self._alarms.standing, *self._ageing.trouble),
+            pressed_by=lambda: self._breaker.cause,
         )
 
     async def _answer(self, word: str, rest: str) -> AsyncGenerator[Document, None]:

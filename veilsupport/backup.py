@@ -206,9 +206,9 @@ def _opened(raw: BinaryIO, passphrase: Private) -> tuple[Manifest, Iterator[tupl
         tar = tarfile.open(fileobj=cast("IO[bytes]", opened), mode="r|")  # noqa: SIM115 - closed by _members
         first = tar.next()
     except tarfile.TarError:
-        raise _FOREIGN from None
+        raise _FOREIGN.anew() from None
     if first is None or first.name != _MANIFEST or not first.isreg():
-        raise _FOREIGN
+        raise _FOREIGN.anew()
     manifest = _parsed(_content(tar, first).read(_SMALL_BYTES_MAX))
     return manifest, _members(tar, opened, manifest)
 
@@ -219,13 +219,13 @@ def _members(tar: tarfile.TarFile, opened: OpenedFile, manifest: Manifest) -> It
         with tar:
             while (entry := tar.next()) is not None:
                 if not entry.isreg() or left.pop(entry.name, None) != entry.size:
-                    raise _FOREIGN
+                    raise _FOREIGN.anew()
                 yield entry.name, _content(tar, entry)
     except tarfile.TarError:
-        raise _FOREIGN from None
+        raise _FOREIGN.anew() from None
     opened.finish()
     if left:
-        raise _FOREIGN
+        raise _FOREIGN.anew()
 
 
 def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
@@ -242,11 +242,11 @@ def _parsed(raw: bytes) -> Manifest:
         sizes = {str(name): int(size) for name, size in values["files"].items()}
         manifest = Manifest(_FORMAT, str(values["version"]), int(values["schema"]), int(values["made_minute"]), sizes)
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise _FOREIGN from None
+        raise _FOREIGN.anew() from None
     _check_schema(manifest.schema)
     small = max((size for name, size in sizes.items() if name != DATABASE), default=0)
     if not set(_REQUIRED) <= sizes.keys() <= {*KEPT, DATABASE} or small > _SMALL_BYTES_MAX:
-        raise _FOREIGN
+        raise _FOREIGN.anew()
     return manifest
 
 

@@ -99,7 +99,7 @@ def _required() -> list[metadata.Distribution]:
 
 
 def _name_and_extras(requirement: str) -> tuple[str, set[str]]:
-    """`oldmemo[xml]==2.1.*` → oldmemo, {xml}."""
+    """`name[one,other]==2.1.*` → name, {one, other}."""
     match = re.match(r"([\w.-]+)\s*(?:\[([^\]]*)\])?", requirement)
     assert match is not None
     return match[1], {each.strip() for each in (match[2] or "").split(",") if each.strip()}

@@ -155,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Exit status: 0 well, 1 not running, 2 not set up rightly, 70 a bug (type and place are logged, nothing more)."""
     log.set_up()
     hardening.forbid_core_dumps()
+    hardening.lock_memory()
     hardening.allow_many_connections()
     try:
         cli.main(args=arguments, prog_name="veilsupport", standalone_mode=False)

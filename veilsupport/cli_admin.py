@@ -106,7 +106,7 @@ def _changed(before: Config, keep: Callable[[AdminSettings], bool]) -> Config:
     """Less those who are not kept. SetupError: all are."""
     left = tuple(each.model_dump() for each in before.admin if keep(each))
     if len(left) == len(before.admin):
-        raise _UNKNOWN
+        raise _UNKNOWN.anew()
     return config.check(before.model_dump() | {"admin": left})
 
 

@@ -25,7 +25,8 @@ Address: {address}
 
 Before you start it: stop the desk on the old machine for good, and erase its data directory there. Two at one address
 take turns at losing visitors, and two on one XMPP account send everything twice. The first start looks whether another
-answers at the address, and refuses to run when one does. What was said since the backup is not here.
+answers at the address, and refuses to run when one does. What was said since the backup is not here; what was burned
+since is here again.
 """
 
 _passphrase_file = click.option(

@@ -58,7 +58,7 @@ def enable(data: Path, passphrase_file: Path | None) -> None:
             hint="If you have lost them: veilsupport archive disable --erase, and enable it anew.",
         )
     if not state["is_ours"]:
-        raise NOT_OURS
+        raise NOT_OURS.anew()
     key = state["key"] or _new_key()
     at.archive({"enable": key})
     again = " again, with the recovery words from before" if state["key"] else ""
@@ -90,7 +90,7 @@ def show(data: Path, passphrase_file: Path | None) -> None:
     """Whether it is on, and how many copies there are."""
     told = _Place(data, passphrase_file).archive({})
     if not told["is_ours"]:
-        raise NOT_OURS
+        raise NOT_OURS.anew()
     click.echo(f"The archive is {'on' if told['on'] else 'off'}. Copies of messages in it: {told['copies']}")
 
 

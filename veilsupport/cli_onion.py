@@ -47,6 +47,11 @@ _NO_ADDRESS: Final = SetupError(
 _for_xmpp = click.option("--xmpp", is_flag=True, help="Of your own XMPP server, not of the page.")
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
+_LAST: Final = SetupError(
+    "The other clients were removed at the same moment, so this is the last one.",
+    hint="If it shall go too, say it again.",
+)
+
 
 @click.group()
 def onion() -> None:
@@ -91,7 +96,7 @@ def rotate(data: Path, passphrase_file: Path | None, yes: bool) -> None:
     """A new address for the page, while the desk is stopped. The old one is gone for good, and links to it are dead."""
     with DataDirectory(data) as house:
         if house.is_new:
-            raise _NO_ADDRESS
+            raise _NO_ADDRESS.anew()
         key = house.key(lambda: options.passphrase(passphrase_file))
         _agreed(
             "The old address dies: visitors, sites and QR codes that have it lead nowhere. Go on?",
@@ -156,15 +161,22 @@ def add(data: Path, xmpp: bool, name: str) -> None:
 @click.argument("name")
 def remove(data: Path, xmpp: bool, yes: bool, name: str) -> None:
     """Take NAME's key back."""
-    after = _removed(config.load(data), name, xmpp=xmpp)
-    if not (xmpp or after.onion.client):
+    opens = not (xmpp or _removed(config.load(data), name, xmpp=False).onion.client)
+    if opens:
         _agreed(
             "This is the last client: the page is then open to everybody. Go on?",
             yes=yes,
             refusal="Without its last client the page would be open to everybody.",
         )
-    directory.change_settings(data, lambda before: _removed(before, name, xmpp=xmpp))
-    if not (xmpp or after.onion.client):
+
+    def change(before: Config) -> Config:
+        after = _removed(before, name, xmpp=xmpp)
+        if not (opens or xmpp or after.onion.client):
+            raise _LAST.anew()
+        return after
+
+    directory.change_settings(data, change)
+    if opens:
         click.echo(f"The client {name} is removed. Everybody may reach the page now.")
     else:
         click.echo(f"The client {name} is removed. Everybody is disconnected; the others come back by themselves.")
@@ -249,7 +261,7 @@ def _page_address(data: Path, passphrase_file: Path | None) -> str:
         return str(told)
     address = DataDirectory(data).address(Onion.PAGE, lambda: options.passphrase(passphrase_file))
     if address is None:
-        raise _NO_ADDRESS
+        raise _NO_ADDRESS.anew()
     return address
 
 

@@ -95,6 +95,7 @@ class Verb:
 VERBS = (
     Verb("help", "show this", role=Role.NONE),
     Verb("list", "who waits, and the other open ones"),
+    Verb("alike", "the others that wrote the same as it, and rang nobody", About.ONE),
     Verb("who", "which of us are there, and what each has"),
     Verb("status", "Tor, the connection, what is waiting"),
     Verb("claim", "make it yours", About.ONE, role=Role.ANSWERS, from_shell=False),
@@ -102,11 +103,11 @@ VERBS = (
     Verb("away", "until you write again; visitors may read TEXT", words="[TEXT]", role=Role.ANSWERS, from_shell=False),
     Verb("close", "it reopens when either side writes again", About.ONE, role=Role.ANSWERS),
     Verb("reopen", "open a closed or blocked one", About.ONE, role=Role.ANSWERS),
-    Verb("block", "let the visitor read but not write", About.ONE, role=Role.LEADS),
+    Verb("block", "let the visitor read but not write; TEXT says why", About.ONE, "[TEXT]", role=Role.LEADS),
     Verb("burn", "erase it for good, here and (if clients obey) on your devices", About.ONE, role=Role.LEADS),
     Verb("note", "for the other admins, not for the visitor", About.ONE, "TEXT", from_shell=False),
     Verb("say", "answer, from anywhere", About.ONE, "TEXT", role=Role.ANSWERS, from_shell=False),
-    Verb("show", "bring the words of which you were only told", About.MAYBE, from_shell=False),
+    Verb("show", "bring the words of which you were only told, or not even told", About.MAYBE, from_shell=False),
     Verb(
         "canned",
         "kept answers; outside its room: !canned heron-42 use NAME",
@@ -162,6 +163,7 @@ def takes_alias(name: str) -> bool:
 def fits_the_shell(command: Command) -> bool:
     """Whether it may be given on the operator's command line: words for visitors stay out of the shell's history."""
     adds_words = command.verb == "canned" and _first_word(command.words)[0].lower() == "add"
+    adds_words |= command.verb == "block" and bool(command.words)
     return _VERBS[command.verb].from_shell and not adds_words
 
 
@@ -351,7 +353,10 @@ def shell_help() -> str:
     """The same for the operator's command line."""
     verbs = [verb for verb in VERBS if verb.from_shell]
     lines = [f"{verb.shape('heron-42').removeprefix('!')}: {verb.help}" for verb in verbs]
-    return "\n".join(lines).replace(" | add NAME TEXT", "")  # `fits_the_shell`
+    text = "\n".join(lines)
+    for with_words in (" | add NAME TEXT", "; TEXT says why"):  # `fits_the_shell`
+        text = text.replace(with_words, "")
+    return text.replace("block heron-42 [TEXT]", "block heron-42")
 
 
 _ROOM_HELP = (

@@ -71,7 +71,6 @@ class DeskSettings(_Section):
         " sessions that nobody used; 0: none is",
     )
 
-
     mark_words: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
         default=(),
         max_length=500,

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 _ASKING_SECONDS: Final = 5.0
 
+_UNREADABLE: Final = {"error": "This question cannot be read.", "hint": "Ask with the commands of this very version."}
+
 Document = dict[str, Any]
 Answer = Callable[[str, str], AsyncGenerator[Document, None]]  # to a word, and the JSON text behind it or ""
 
@@ -34,16 +36,11 @@ async def served(path: Path, answer: Answer) -> AsyncIterator[None]:
         assert task is not None
         answering.add(task)
         task.add_done_callback(answering.discard)
-        # ValueError: a line without end, or not UTF-8
-        with contextlib.closing(writer), contextlib.suppress(OSError, TimeoutError, ValueError):
-            async with asyncio.timeout(_ASKING_SECONDS):
-                line = (await reader.readline()).decode()
-            word, _, rest = line.strip().partition(" ")
-            async with contextlib.aclosing(answer(word, rest)) as documents:
-                async for document in documents:
-                    writer.write(json.dumps(document).encode() + b"\n")
-                    async with asyncio.timeout(_ASKING_SECONDS):
-                        await writer.drain()
+        with contextlib.closing(writer), contextlib.suppress(OSError, TimeoutError):
+            try:
+                await _tell(reader, writer, answer)
+            except (ValueError, RecursionError):  # a line without end, not UTF-8, no JSON, or JSON too deep
+                writer.write(json.dumps(_UNREADABLE).encode() + b"\n")
 
     _clear(path)
     server = await asyncio.start_unix_server(told, path)
@@ -56,6 +53,17 @@ async def served(path: Path, answer: Answer) -> AsyncIterator[None]:
         for task in answering:
             task.cancel()
         await asyncio.gather(*answering, return_exceptions=True)
+
+
+async def _tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
+    async with asyncio.timeout(_ASKING_SECONDS):
+        line = (await reader.readline()).decode()
+    word, _, rest = line.strip().partition(" ")
+    async with contextlib.aclosing(answer(word, rest)) as documents:
+        async for document in documents:
+            writer.write(json.dumps(document).encode() + b"\n")
+            async with asyncio.timeout(_ASKING_SECONDS):
+                await writer.drain()
 
 
 def _clear(path: Path) -> None:

@@ -22,15 +22,18 @@ import base64
 import functools
 import hashlib
 import json
+import os
 import re
 import secrets
 import struct
+import sys
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Final
 
+import argon2.exceptions
 import argon2.low_level
 import nacl.bindings
 import nacl.exceptions
@@ -105,7 +108,7 @@ class ApplianceKey:
         except SealError:
             raise SetupError("The passphrase does not open the appliance's key.", hint="Try it again.") from None
         except (ValueError, KeyError, TypeError):
-            raise _KEY_DAMAGED from None
+            raise _KEY_DAMAGED.anew() from None
 
     @staticmethod
     def needs_passphrase(raw: bytes) -> bool:
@@ -122,7 +125,7 @@ class ApplianceKey:
             _unb64(stored["salt"], 16)
             _unb64(stored["wrapped"], 32 + _WRAP_BYTES)
         except (ValueError, KeyError, TypeError):
-            raise _KEY_DAMAGED from None
+            raise _KEY_DAMAGED.anew() from None
 
 
 _KEY_DAMAGED: Final = SetupError(
@@ -400,11 +403,17 @@ PASSPHRASE: Final = Cost(passes=4, memory_kib=262_144)  # once per start, so it 
 
 
 def slow_hash(secret: Private, salt: bytes, cost: Cost) -> bytes:
-    """32 bytes of Argon2id; as slow, and as hungry for memory, as the cost says."""
+    """32 bytes of Argon2id; as slow, and as hungry for memory, as the cost says. SetupError: there is not so much."""
     plain = unicodedata.normalize("NFKC", secret.reveal()).encode(errors="replace")
-    return argon2.low_level.hash_secret_raw(
-        plain, salt, cost.passes, cost.memory_kib, parallelism=1, hash_len=32, type=argon2.low_level.Type.ID
-    )
+    try:
+        return argon2.low_level.hash_secret_raw(
+            plain, salt, cost.passes, cost.memory_kib, parallelism=1, hash_len=32, type=argon2.low_level.Type.ID
+        )
+    except argon2.exceptions.HashingError:
+        raise SetupError(
+            "There is too little memory to try the passphrase.",
+            hint=f"It takes {-(-cost.memory_kib // 1024)} MB for a moment: end something else, or raise the limit.",
+        ) from None
 
 
 SALT_BYTES: Final = 32
@@ -413,6 +422,12 @@ SALT_BYTES: Final = 32
 def new_salt() -> bytes:
     """For a password."""
     return random_bytes(SALT_BYTES)
+
+
+def _give_way() -> None:
+    """Whoever writes goes before whoever signs in; on Linux this thread alone gets nicer (setpriority(2), NOTES)."""
+    if sys.platform == "linux":
+        os.nice(10)
 
 
 class Passwords:
@@ -424,29 +439,35 @@ class Passwords:
 
     def __init__(self, pepper: bytes) -> None:
         self._pepper = pepper
-        self._pool = ThreadPoolExecutor(self.WORKERS, thread_name_prefix="argon2")
+        self._pool = ThreadPoolExecutor(self.WORKERS, thread_name_prefix="argon2", initializer=_give_way)
         self._waiting = 0
 
     async def wrapping_key(self, password: Private, salt: bytes) -> bytes:
-        """The key that wraps the visitor's private key. VisitorError (503) when too many wait already.
+        """The key that wraps the visitor's private key. VisitorError (503): too many wait already, or no memory.
 
         It depends on the pepper, so that under a passphrase nobody can try passwords on a seized disk; but not with a
         salt of the shorter kind, which version 0.1.0 drew.
         """
         if self._waiting >= self.WAITING_MAX:
-            raise VisitorError(
-                "Too many people are signing in just now. Please try again in a few seconds.",
-                status=503,
-                code="busy",
-                retry_after_seconds=10,
-            )
+            raise _too_many()
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
             root = await loop.run_in_executor(self._pool, slow_hash, password, salt, _PASSWORD)
+        except SetupError:  # too little memory just now, which must not end the desk
+            raise _too_many() from None
         finally:
             self._waiting -= 1
         return derive(root, "veil-wrap", self._pepper if len(salt) == SALT_BYTES else b"")
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _too_many() -> VisitorError:
+    return VisitorError(
+        "Too many people are signing in just now. Please try again in a few seconds.",
+        status=503,
+        code="busy",
+        retry_after_seconds=10,
+    )

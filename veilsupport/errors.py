@@ -6,6 +6,7 @@ reach pages, phones, terminals and logs. Each edge translates these in one place
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 
 class VeilError(Exception):
@@ -14,6 +15,15 @@ class VeilError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    def anew(self) -> Self:
+        """For raising a constant: an exception keeps the frames that it came through and all that they held.
+
+        A constant would keep them for ever, and more with every time.
+        """
+        made = type(self).__new__(type(self), *self.args)
+        vars(made).update(vars(self))
+        return made
 
 
 class VisitorError(VeilError):

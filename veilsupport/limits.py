@@ -1,4 +1,4 @@
-"""How often anyone may do anything: token buckets by circuit, session, account and overall.
+"""How often anyone may do anything: token buckets by circuit, session, account, site and overall.
 
 A bucket holds at most `burst` tokens and gains `per_second` of them; each act takes one from every bucket that
 concerns it, or from none when one of them is empty. So no one ever gets more than burst + rate * time.
@@ -18,11 +18,17 @@ from typing import Final
 class Act(StrEnum):
     """What is limited."""
 
-    START = "start"  # a first message, which makes a visitor
-    LOGIN = "login"  # return code, e-mail and password, registration
+    KNOCK = "knock"  # asking for a new conversation, also in vain
+    START = "start"  # a first message, which makes a visitor; a registration
+    LOGIN = "login"  # e-mail and password, from where nothing was wrong before
+    GUESS = "guess"  # the same, from a circuit that was wrong before, or for an address that many were wrong about
+    RETURN = "return"  # return code, or a new token for an old one
     SEND = "send"  # a further message
     STREAM = "stream"  # opening (or reopening) the live view
     READ = "read"  # a page of history over the API
+    LOOK = "look"  # a page, by somebody who has no conversation
+    PAGE = "page"  # a page of a conversation
+    REFUSAL = "refusal"  # being refused; who is refused too often floods
 
 
 class By(StrEnum):
@@ -31,6 +37,7 @@ class By(StrEnum):
     CIRCUIT = "circuit"
     SESSION = "session"
     ACCOUNT = "account"
+    SITE = "site"
     OVERALL = "overall"
 
 
@@ -50,9 +57,14 @@ class Row:
         return f"{self.act} by {self.by}"
 
 
-# Every act has an overall row: it also bounds memory, because only an act that was allowed leaves a bucket behind.
+# Every act has an overall row: it also bounds memory, because only an act that was allowed leaves a bucket behind, and
+# that for as long as its one token takes to come back. So there are never more than burst + rate of the overall row,
+# the latter times that span, for each row: 36,000 in all, and twice that between two sweeps, or 25 MB.
 TABLE: Final = (
+    Row(Act.KNOCK, By.CIRCUIT, 1 / 5, 20, "a puzzle or two got wrong, a text too long; one circuit is no rush"),
+    Row(Act.KNOCK, By.OVERALL, 50, 500, "each costs a page and no disk; the rush is what the breaker counts"),
     Row(Act.START, By.CIRCUIT, 1 / 60, 5, "a person starts once; five covers mistakes and shared computers"),
+    Row(Act.START, By.SITE, 1, 150, "half of all: a rush on one site leaves the other sites' visitors a way in"),
     Row(
         Act.START,
         By.OVERALL,
@@ -60,9 +72,13 @@ TABLE: Final = (
         200,
         "admins cannot answer more new people than that; a press report brings 200 at once",
     ),
-    Row(Act.LOGIN, By.CIRCUIT, 1 / 20, 8, "a mistyped code or password, eight times in a row"),
-    Row(Act.LOGIN, By.ACCOUNT, 1 / 60, 10, "guessing one password: 1,450 tries a day; open sessions are not touched"),
+    Row(Act.LOGIN, By.CIRCUIT, 1 / 20, 8, "several accounts behind one circuit, eight in a row"),
     Row(Act.LOGIN, By.OVERALL, 5, 200, "Argon2id gives about 13 a second on two cores; leave half for the desk"),
+    Row(Act.GUESS, By.CIRCUIT, 1 / 20, 8, "a mistyped password, eight times in a row; waits grow besides"),
+    Row(Act.GUESS, By.OVERALL, 1, 50, "who guesses shares this, and takes nothing from those who have not been wrong"),
+    Row(Act.RETURN, By.CIRCUIT, 1 / 20, 8, "a mistyped code, eight times in a row; nobody guesses 90 bits"),
+    Row(Act.RETURN, By.SESSION, 1 / 20, 8, "a program renews its token once in a while"),
+    Row(Act.RETURN, By.OVERALL, 50, 500, "a hash and a look-up; a flood of passwords does not close this door"),
     Row(Act.SEND, By.CIRCUIT, 1, 40, "as the session's, with room for two people behind one circuit"),
     Row(Act.SEND, By.SESSION, 1 / 2, 20, "fast typing in short lines is one line in two seconds"),
     Row(Act.SEND, By.ACCOUNT, 1, 40, "the same person in several browsers; flooding phones is not helping anyone"),
@@ -73,7 +89,18 @@ TABLE: Final = (
     Row(Act.STREAM, By.CIRCUIT, 1 / 2, 30, "a shaky path reopens every second for a while"),
     Row(Act.STREAM, By.SESSION, 1 / 2, 30, "the same, when each try comes over a new circuit"),
     Row(Act.STREAM, By.OVERALL, 100, 2000, "after a pause of tor everyone comes back at once"),
+    Row(Act.LOOK, By.CIRCUIT, 1, 60, "reading everything and reloading it on a slow circuit is a page a second"),
+    Row(Act.LOOK, By.OVERALL, 100, 1000, "a page takes the loop a millisecond: a tenth of it for those who only look"),
+    Row(Act.PAGE, By.CIRCUIT, 3, 150, "as the session's, for two people behind one circuit"),
+    Row(Act.PAGE, By.SESSION, 2, 120, "a send takes two pages, an impatient reload four: far above what hands can do"),
+    Row(Act.PAGE, By.OVERALL, 200, 2000, "as reading over the API, and apart from those who only look"),
 )
+# Not in the table: it refuses nothing, and what one process can refuse in a second bounds its buckets.
+REFUSALS: Final = Row(
+    Act.REFUSAL, By.CIRCUIT, 1, 150, "no browser is refused 150 times in a minute: the circuit closes"
+)
+# For counting refusals of guesses.py, whose numbers stand there.
+GUESSES: Final = Row(Act.GUESS, By.ACCOUNT, 1 / 60, 10, "guesses.py")
 
 
 class Limits:
@@ -128,5 +155,6 @@ class Limits:
         if key not in self._buckets:
             return row.burst
         tokens, at = self._buckets[key]
-        # A clock that steps back gives nothing and takes nothing.
+        if now < at:  # The clock was set back: that gives nothing and takes nothing, and it counts from here on.
+            self._buckets[key] = (tokens, now)
         return min(row.burst, tokens + max(0.0, now - at) * row.per_second)

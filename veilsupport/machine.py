@@ -126,6 +126,15 @@ def memory_storage() -> Path | None:
     return None
 
 
+def locks_its_memory(system: Path = _SYSTEM) -> bool:
+    """Whether this process's memory is kept from being swapped (VmLck of proc(5)); hardening.py asks for that."""
+    try:
+        lines = (system / "proc/self/status").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("VmLck:") and line.split()[1] != "0" for line in lines)
+
+
 def core_pattern(system: Path = _SYSTEM) -> str:
     """Where the kernel puts memory after a crash (core(5)); empty when it cannot be seen."""
     try:

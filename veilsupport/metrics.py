@@ -42,6 +42,7 @@ _COUNTERS: Final = {
     "messages": ("Messages kept, by who wrote them.", ("author",)),
     "deliveries": ("What became of deliveries to the admins; `again`: the connection was lost.", ("kind", "outcome")),
     "stanzas_sent": ("Deliveries given to the XMPP connection, every attempt.", ("kind", "encrypted")),
+    "circuits_closed": ("Circuits of Tor that were closed because they flooded.", ()),
     "limits_hit": ("Refusals because somebody was too fast, by the limit.", ("limit",)),
     "commits": ("Transactions of the store, by whether the disk took them.", ("kept",)),
     "xmpp_connections": ("How often the line to the admins came up.", ()),
@@ -54,6 +55,8 @@ _GAUGES: Final = {
     "conversations_open": "Open conversations.",
     "streams": "Live pages that are open.",
     "sockets": "WebSockets that are signed in.",
+    "pressed": "Whether new conversations need a puzzle, because there is too much of something.",
+    "remembered": "Strangers' doings that limits, guesses and puzzles hold in memory.",
     "rooms": "Conversations that have a room.",
     "admins": "Admins in the settings.",
     "database_bytes": "The database and its log.",
@@ -106,6 +109,10 @@ class Metrics:
 
     def limit(self, limit: str) -> None:
         self._count("limits_hit", limit)
+
+    def flood(self) -> None:
+        """A circuit is being closed."""
+        self._count("circuits_closed")
 
     def sent(self, kind: DeliveryKind, encrypted: bool) -> None:
         self._count("stanzas_sent", kind.value, "yes" if encrypted else "no")
@@ -193,6 +200,8 @@ def _standing(vitals: Vitals) -> dict[str, float]:
         "conversations_open": vitals.conversations_open,
         "streams": vitals.streams,
         "sockets": vitals.sockets,
+        "pressed": vitals.pressed_by is not None,
+        "remembered": vitals.remembered,
         "rooms": vitals.rooms,
         "admins": vitals.admins,
         "database_bytes": vitals.database_bytes,

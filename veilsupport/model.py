@@ -10,6 +10,14 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final
 
+BODY_MAX_CHARACTERS: Final = 4000
+
+# What somebody may write before anybody has answered. Who is in distress writes line by line, and must not be stopped
+# in the middle: twenty lines are more than that takes, and five full messages tell a long story. More is no more help
+# to whoever answers first; and a thousand strangers who fill it up come to 20 MB.
+REQUEST_MESSAGES: Final = 20
+REQUEST_CHARACTERS: Final = 5 * BODY_MAX_CHARACTERS
+
 
 class Private:
     """A string that must not reach a log: return code, e-mail, password, JID, token, onion key.
@@ -75,6 +83,14 @@ class Standing(StrEnum):
     BLOCKED = "blocked"  # the visitor can read but not send
 
 
+class Request(IntEnum):
+    """Whether an admin has taken a conversation on yet."""
+
+    ACCEPTED = 0  # somebody has answered, or it is somebody's
+    NEW = 1
+    FOLDED = 2  # new, and it says what others said before it: it rang nobody, and is opened when asked for
+
+
 @dataclass(frozen=True, slots=True)
 class Visitor:
     """An anonymous person. `id` is 16 random bytes and also names their one conversation."""
@@ -123,6 +139,8 @@ class Conversation:
     read_seq: int = 0  # the newest message that the visitor has looked at
     owner: bytes | None = None  # who has claimed it: the desk's id of an admin
     waiting_minute: int | None = None  # since when the visitor waits for an answer; None: not at all
+    request: Request = Request.ACCEPTED
+    alike: bytes | None = None  # shared by requests that began with the same words; random
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +173,9 @@ class Site:
     read_marks: bool = True  # whether either side is shown that the other has read
     retention_days: int = 0  # older messages are erased; 0: none
     idle_days: int = 0  # conversations with nothing said for so long are erased whole; 0: none
+    request_messages: int = REQUEST_MESSAGES  # that a visitor may write before the first answer; 0: any number
+    request_characters: int = REQUEST_CHARACTERS  # in all of them together; 0: any number
+    mark_words: tuple[str, ...] = ()  # words and phrases by which a message is marked for the admins
 
 
 class Role(IntEnum):
@@ -323,5 +344,3 @@ class Ended:
 
 
 Event = Said | Progressed | Changed | StandingChanged | ReadUpTo | Typing | AttendanceChanged | SignedOut | Ended
-
-BODY_MAX_CHARACTERS: Final = 4000

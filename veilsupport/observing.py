@@ -36,6 +36,7 @@ class Sources:
     tor: Callable[[], TorState | None]
     link: Callable[[], LinkState | None]
     trouble: Callable[[], tuple[str, ...]]
+    pressed_by: Callable[[], str | None] = lambda: None
 
 
 class Observer:
@@ -115,6 +116,8 @@ class Observer:
             sockets=self.site.sockets if self.site else 0,
             rooms=self._store.count_rooms(),
             trouble=self._sources.trouble(),
+            pressed_by=self._sources.pressed_by(),
+            remembered=self.site.remembered if self.site else 0,
         )
 
     def _mode(self, tor: TorState | None, now: float) -> Mode:

@@ -38,6 +38,9 @@ def sites_of(settings: Config) -> dict[str, Site]:
         read_marks=desk.read_marks,
         retention_days=desk.retention_days,
         idle_days=desk.idle_days,
+        request_messages=desk.request_messages,
+        request_characters=desk.request_characters,
+        mark_words=desk.mark_words,
     )
     named = [replace(own, **each.model_dump(exclude_defaults=True)) for each in settings.site]
     return {each.name: each for each in (own, *named)}

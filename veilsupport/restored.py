@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from veilsupport import bundle, onions, people, twin
+from veilsupport import bundle, config, onions, people, twin
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.desk import Desk
-from veilsupport.directory import ONION_KEY, DataDirectory, Onion
+from veilsupport.directory import ONION_KEY, RESTORED, DataDirectory, Onion
 from veilsupport.errors import SetupError, Unavailable
 from veilsupport.store import Store
 from veilsupport.tor import TorSettings, TorState
@@ -45,7 +45,10 @@ async def first_start(
     `alone`: the operator says that there is no other. SetupError: there is, or that cannot be known; nothing was
     published, and the next start asks again.
     """
-    await _renew_omemo(house, settings, key)
+    mark = house.path / RESTORED
+    if not (mark.exists() and mark.stat().st_size):  # Once: it may stay for long, and sessions of since must go on.
+        await _renew_omemo(house, settings, key)
+        config.write_private(mark, b"renewed\n")
     if not alone:
         if not uses_tor:
             return
@@ -81,6 +84,6 @@ async def _require_alone(
     try:
         found = await twin.answers_elsewhere(tor, access.address, on_change=on_change)
     except Unavailable:
-        raise _UNKNOWN from None
+        raise _UNKNOWN.anew() from None
     if found:
-        raise _ANOTHER
+        raise _ANOTHER.anew()

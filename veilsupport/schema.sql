@@ -1,17 +1,19 @@
--- The whole of what VeilSupport keeps, version 4. Units and meanings stand beside each column.
+-- The whole of what VeilSupport keeps, version 5. Units and meanings stand beside each column.
 --
 -- What is NOT here, and why: no network address, no user agent, no circuit (nobody is identified by them); no e-mail address
 -- (only a keyed hash); no return code and no session token (only hashes, and keys wrapped under what they derive); no JID (a keyed
 -- hash); no word of a delivered message that this file and the appliance's key together could open (bodies are sealed to the
 -- visitor's key, which only their code, password or token unwraps), but for those held for an admin who is told only that
--- there is a message: until asked for, or until the conversation is closed, blocked or burned; no time finer than a minute
+-- there is a message: until asked for, or until the conversation is closed, blocked or burned; and those that say what others
+-- said just before them (`request`): until somebody opens the conversation, or it is burned; no time finer than a minute
 -- (sequence numbers give the order). And no key that opens the archive, if the operator has turned it on: its second copies
 -- (`archived`) open to the recovery words, which were shown once.
 --
 -- What a reader of this file does learn: how many visitors, sessions and messages there are, and whether someone comes
 -- back by code or by e-mail; each conversation's alias, site and standing; in which minute each message was kept and each
 -- session begun, about how long a message is (in steps of 256 bytes), which of the two sides wrote it, whether it was corrected, how far
--- it came, and to which of the admins (numbered by a hash) it went; who of them has claimed a conversation; the names of
+-- it came, and to which of the admins (numbered by a hash) it went; who of them has claimed a conversation; which conversations
+-- nobody has answered yet, and which of these began with the same words, though not with which; the names of
 -- canned answers; how many OMEMO sessions there are. From `inbox`: in which minutes stanzas of the admins took effect, and how
 -- many, those of burned conversations too. From `cursor`: how many archives (one for each room) are read, and in which
 -- minute the newest stanza of each was taken; a burned conversation's is gone with it. From `archived`: that the archive was
@@ -21,7 +23,7 @@
 -- message is still there, so is, of what went to single admins, which stanzas they were and to whom, without when: burning
 -- asks for their removal. `inbox` keeps its rows for two months, and longer where an archive was last read before that.
 
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;
 
 -- An anonymous person.
 CREATE TABLE visitor (
@@ -60,9 +62,13 @@ CREATE TABLE conversation (
     site        TEXT NOT NULL DEFAULT '',  -- name of the site through which it was begun; '' is the desk's own page
     read_seq    INTEGER NOT NULL DEFAULT 0,  -- the newest message that the visitor has looked at
     owner       BLOB,  -- the admin who has claimed it: keyed BLAKE2b of the bare JID; NULL is nobody
-    waiting_minute INTEGER  -- of the first message that nobody has answered yet; NULL: none waits
+    waiting_minute INTEGER,  -- of the first message that nobody has answered yet; NULL: none waits
+    request     INTEGER NOT NULL DEFAULT 0 CHECK (request IN (0, 1, 2)),  -- 0 taken on by an admin, 1 not yet,
+                         -- 2 not yet, and folded: it says what others said, so what is in it is held for nobody yet
+    alike       BLOB  -- random, and shared by requests that began with the same words; NULL once it is none, or says more
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX conversation_newest ON conversation (standing, last_minute);
+CREATE INDEX conversation_folded ON conversation (alike) WHERE request = 2;
 
 -- One utterance, clustered so that a page of history is one run of the tree.
 CREATE TABLE message (

@@ -85,18 +85,18 @@ class OpenedFile:
     def __init__(self, file: BinaryIO, passphrase: Private) -> None:
         head = file.read(_HEAD.size + _CHECKSUM_BYTES)
         if not head.startswith(MAGIC):
-            raise NO_BACKUP
+            raise NO_BACKUP.anew()
         if head[len(MAGIC) : len(MAGIC) + 1] > bytes([_FORMAT]):
-            raise NEWER
+            raise NEWER.anew()
         if len(head) < _HEAD.size + _CHECKSUM_BYTES:
-            raise CUT_SHORT
+            raise CUT_SHORT.anew()
         _, version, passes, memory_kib, salt, check, header = _HEAD.unpack(head[: _HEAD.size])
         sane = version == _FORMAT and 0 < passes <= _COST_MAX.passes and 8 <= memory_kib <= _COST_MAX.memory_kib
         if not sane or not hmac.compare_digest(head[_HEAD.size :], _checksum(head[: _HEAD.size])):
-            raise HEAD_DAMAGED
+            raise HEAD_DAMAGED.anew()
         root = crypto.slow_hash(passphrase, salt, Cost(passes, memory_kib))
         if not hmac.compare_digest(check, _check(root)):
-            raise WRONG_PASSPHRASE
+            raise WRONG_PASSPHRASE.anew()
         self._stream = OpeningStream(_key(root), header)
         self._head = head
         self._file = file
@@ -114,9 +114,9 @@ class OpenedFile:
         """Read what is left, which must be filling: afterwards every byte of the file has been authenticated."""
         while content := self.read(CHUNK_BYTES):
             if content.strip(b"\0"):
-                raise DAMAGED
+                raise DAMAGED.anew()
         if self._file.read(1):
-            raise TOO_LONG
+            raise TOO_LONG.anew()
 
     def _next(self) -> bytes:
         sealed = self._file.read(CHUNK_BYTES + crypto.STREAM_EXTRA_BYTES)
@@ -124,7 +124,7 @@ class OpenedFile:
             chunk, self._is_last = self._stream.open(sealed, self._head)
         except SealError:
             is_short = len(sealed) < CHUNK_BYTES + crypto.STREAM_EXTRA_BYTES
-            raise (CUT_SHORT if is_short else DAMAGED) from None
+            raise (CUT_SHORT if is_short else DAMAGED).anew() from None
         return chunk
 
 

@@ -62,8 +62,8 @@ def _disk(settings: Config, facts: Facts) -> Iterator[str]:
     yield from _time_limits(settings)
     if facts.swap is Swap.DISK:
         yield (
-            "Memory is swapped to a disk that is not seen to be encrypted: words and keys may be found there. The desk's"
-            " own is kept from it where the system permits that (veilsupport doctor says so), that of its tor is not."
+            "Memory is swapped to a disk that is not seen to be encrypted: words and keys may be found there. The"
+            " desk's own is kept from it where the system permits that (veilsupport doctor says so), that of its tor is not."
         )
     yield (
         "A backup file tells whoever has its passphrase what this disk told on that day: also what was burned or has"
@@ -382,7 +382,7 @@ def _advice(settings: Config, facts: Facts) -> Iterator[str]:
     if kept.archive:
         yield "Turn your own archive off, if you can do without it: veilsupport archive disable."
     if kept.held:
-        yield "Ask for the lines that are held, or close their conversations."
+        yield "Ask for the lines that are held, or close their conversations; or burn these, if they are folded."
     if xmpp is not None and xmpp.archive and xmpp.form != "component" and weak:
         yield "Ask the server not to keep the desk's lines: archive = false under [xmpp]; README names its price."
     if admins and not all(each.notify_only for each in admins):

@@ -16,7 +16,7 @@ import segno
 
 from veilsupport.errors import SetupError, SetupErrors
 from veilsupport.tor import TorPhase, TorState
-from veilsupport.xmpp import LinkState
+from veilsupport.xmpp import LinkState, Phase
 
 
 class Terminal:
@@ -61,9 +61,12 @@ class Terminal:
             self.settle()
 
     def link(self, state: LinkState) -> None:
-        if state.summary != self._link_line:
-            self._link_line = state.summary
-            self.say(f"XMPP: {state.summary}")
+        """A new state of the line to the admins; why, when a human has to change something."""
+        why = f" ({state.trouble})" if state.phase is Phase.REFUSED and state.trouble else ""
+        line = f"XMPP: {state.summary}{why}"
+        if line != self._link_line:
+            self._link_line = line
+            self.say(line)
 
     def settle(self) -> None:
         """What is written next, by whomever, begins a line of its own."""

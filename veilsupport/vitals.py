@@ -61,6 +61,8 @@ class Vitals:
     sockets: int
     rooms: int
     trouble: tuple[str, ...]
+    pressed_by: str | None = None  # why new conversations need a puzzle; None: they do not
+    remembered: int = 0  # strangers' doings that limits, guesses and puzzles hold
 
     @property
     def version(self) -> str:
@@ -111,6 +113,7 @@ class Vitals:
             "xmpp": asdict(self.xmpp) if self.xmpp else None,
             "mode": asdict(self.mode),
             "trouble": list(self.trouble),
+            "pressed_by": self.pressed_by,
             "admins": self.admins,
             "conversations_open": self.conversations_open,
             "waiting_to_be_delivered": self.backlog,
@@ -133,4 +136,4 @@ def _of_tor(state: TorState | None) -> tuple[bool, str]:
 def _of_link(state: LinkState | None, is_up: bool) -> tuple[bool, str]:
     if state is None:
         return True, "not set up: messages are kept until it is"
-    return is_up, state.summary
+    return is_up, f"{state.summary} ({state.trouble})" if state.trouble and not is_up else state.summary

@@ -21,7 +21,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -67,6 +67,22 @@ class PrivateTorNetwork:
     def client_pid(self) -> int:
         assert self._client.process is not None
         return self._client.process.pid
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """While all directories and relays say nothing; the clients live on."""
+        for node in (self._authority, *self._relays):
+            assert node.process is not None
+            node.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.thaw()
+
+    def thaw(self) -> None:
+        for node in (self._authority, *self._relays):
+            assert node.process is not None
+            node.process.send_signal(signal.SIGCONT)
 
     def new_identity(self) -> None:
         """What Tor Browser does for "new circuit for this site": forget circuits and onion descriptors."""

@@ -165,7 +165,7 @@ def test_two_visitors_are_two_contacts_with_nick_and_presence(run: Runner) -> No
             first, second = place.contact(one), place.contact(two)
             for contact in (first, second):
                 await ada.when(lambda contact=contact: ada.contacts.get(contact, ("",))[0] == "chat")  # type: ignore[misc]
-                assert ada.contacts[contact][1].startswith("waiting since ")
+                assert ada.contacts[contact][1].startswith("request · waiting since ")
                 assert (contact, contact.partition("@")[0]) in ada.requests
                 assert await ada.nickname(contact) == contact.partition("@")[0]
                 await ada.when(lambda contact=contact: ada.roster.get(contact) == "both")  # type: ignore[misc]

@@ -293,6 +293,7 @@ def test_every_module_belongs_to_a_named_part(program: Path, parts: Parts) -> No
         owner for module in modules for owner in owners.get(module, ()) if module not in sys.stdlib_module_names
     }
     assert {"slixmpp", "Oldmemo", "stem"} <= packages
+    assert not {"xmlschema", "elementpath", "twomemo"} & modules  # 12 MB in memory, for nothing
     assert {each.lower().replace("_", "-") for each in packages} - named == set()
 
 
@@ -355,7 +356,7 @@ def test_qr_code_and_keys_are_made_in_the_executable(program: Path, prosody: Pro
 
 
 def test_size_start_and_memory_are_within_the_goals(program: Path, prosody: Prosody, tmp_path: Path) -> None:
-    """At most 40 MB; a page in less than 2 s; at rest less than 90 MB, tor apart, and with OMEMO's library 100.
+    """At most 40 MB; a page in less than 2 s; at rest less than 90 MB, tor apart, with OMEMO's library too.
 
     Its own seconds are what counts: on a machine that does other things as well it waits for those.
     """
@@ -379,8 +380,7 @@ def test_size_start_and_memory_are_within_the_goals(program: Path, prosody: Pros
     print(f"{size} bytes; ready after {waited:.2f} s, {worked:.2f} of them its own")
     print(f"{resting / 1e6:.0f} MB at rest, {sealing / 1e6:.0f} MB with OMEMO")
     assert worked < 2
-    assert resting < 90_000_000
-    assert sealing < 100_000_000
+    assert max(resting, sealing) < 90_000_000
 
 
 def busy_seconds(pid: int) -> float:

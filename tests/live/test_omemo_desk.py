@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 import pytest
 
-from tests.desks import start
+from tests.desks import FREELY, start
 from tests.live.chaosocks import ChaoticSocks
 from tests.live.omemophone import OmemoPhone
 from tests.live.phonerooms import REPLACE
@@ -556,6 +556,7 @@ async def chaos(stage: OmemoStage, seed: int, kind: type[SealedRun]) -> None:
     in_room = kind.wants_rooms
     async with stage.open_desk([stage.sealing("Ada")], uses_rooms=in_room) as desk, stage.omemo_phone() as ada:
         run = kind(desk, stage.account(), stage.socks, random.Random(seed))
+        desk.sites = FREELY
         session = await start(desk, "hello")
         await ada.opened_part("hello")
         room, alias = (stage.room(session) if in_room else ""), stage.alias(session)

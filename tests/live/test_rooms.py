@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,15 @@ from slixmpp.exceptions import IqError
 from tests.desks import NOON, start
 from tests.live.phonerooms import Invitation
 from tests.live.prosody import Prosody
-from tests.live.roomdesk import SERVERS, Stage, Story, sealed_envelope, tell, until
+from tests.live.roomdesk import SERVERS, SITES, Stage, Story, sealed_envelope, tell, until
 from tests.live.xmppserver import XmppServer
 from veilsupport.desk import Listener
+from veilsupport.desk.requests import MARK, RINGS
 from veilsupport.model import Changed, Event, MessageState, Progress, Role, Standing, Typing
 from veilsupport.xmpp import direct, roomtalk
 
 Runner = Callable[[Story], None]
+SPAM = "Buy our very good watches, only today and only here"
 
 
 @pytest.fixture(scope="module", params=SERVERS, ids=["prosody", "ejabberd"])
@@ -79,7 +82,8 @@ def test_a_new_conversation_is_a_room_that_only_its_admins_see(run: Runner) -> N
             assert wanted <= await ada.features(room)
             assert ada.room_names[room] == f"{alias} · The shop"
             await ada.when(lambda: "waiting since" in ada.subject_of(room))
-            assert ada.subject_of(room).startswith(f"{alias} · The shop · de · waiting since 15 Jan 08:00 UTC")
+            subject = f"{alias} · The shop · de · request · waiting since 15 Jan 08:00 UTC"
+            assert ada.subject_of(room).startswith(subject)
             await ada.when(lambda: ada.nicks(room) == {alias, "ada", "bert"})
             assert ada.occupants(room)[alias].jid == f"{stage.own}/veilsupport"
             assert ada.occupants(room)["bert"].affiliation == "member"
@@ -294,6 +298,34 @@ def test_the_first_answer_claims_and_nobody_is_refused(run: Runner) -> None:
             assert [body for body in bert.bodies(told.room) if "answers" in body] == [f"⚙ Ada answers {alias}."]
             await stage.says(session, "one more thing")
             await ada.when(lambda: "waiting since" in ada.subject_of(room))
+
+    run(story)
+
+
+def test_a_flood_of_the_same_words_is_a_few_rooms_and_a_number_on_the_card(run: Runner) -> None:
+    async def story(stage: Stage) -> None:
+        sites = {"": replace(SITES[""], mark_words=("watches",))}
+        async with stage.open_desk([stage.admin("Ada")], sites) as desk, stage.phone("ada") as ada, stage.bridge():
+            sessions = [await start(desk, SPAM) for _ in range(RINGS + 2)]
+            await until(lambda: len(desk.rooms()) == RINGS)
+            for session in sessions[:RINGS]:
+                await ada.room_text(SPAM, stage.room(session))
+                await ada.room_text(f"⚙ {MARK}", stage.room(session))
+            await ada.room_text("and 2 more like this", stage.staff_room())
+            rang, folded = sessions[0], sessions[-1]
+            await ada.when(lambda: " · request · waiting since" in ada.subject_of(stage.room(rang)))
+            assert {got.room for got in ada.invitations} == {stage.staff_room(), *map(stage.room, sessions[:RINGS])}
+            assert stage.progress(folded) is Progress.KEPT
+            alias = stage.alias(folded)
+            ada.room_say(stage.staff_room(), f"!alike {stage.alias(rang)}")
+            await ada.room_text(f"{alias}, request: waits", stage.staff_room())
+            ada.room_say(stage.staff_room(), f"!say {alias} is it you?")
+            await stage.answered(folded, "is it you?")
+            room = (await ada.room_until(lambda got: got.body == SPAM and got.nick == alias)).room
+            assert room == stage.room(folded)
+            await ada.when(lambda: "with Ada" in ada.subject_of(room))
+            assert "request" not in ada.subject_of(room)
+            await until(lambda: stage.progress(folded) is Progress.HANDED_OVER)
 
     run(story)
 
@@ -541,7 +573,7 @@ def test_the_staff_room_takes_commands_and_tells_who_is_there(run: Runner) -> No
                 room = (await ada.room_text("hello")).room
                 ada.room_say(staff, "is anybody awake?")  # among ourselves
                 ada.room_say(staff, "!list")
-                await bert.room_text(f"{alias}: waits", staff)
+                await bert.room_text(f"{alias}, request: waits", staff)
                 ada.room_say(staff, f"!assign {alias} Bert")
                 await bert.room_text(f"{alias} is Bert's now.", staff)
                 bert.room_say(staff, f"!block {alias}")  # more than his role

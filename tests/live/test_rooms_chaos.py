@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.desks import desk_in, start
+from tests.desks import FREELY, desk_in, start
 from tests.live.chaosocks import ChaoticSocks
 from tests.live.ejabberd import Ejabberd
 from tests.live.phone import Phone
@@ -74,6 +74,7 @@ async def _chaos(server: Prosody | Ejabberd, directory: Path, seed: int) -> None
         )
         run = RoomRun(desk, account, socks, random.Random(seed))
         async with Phone(server.jid("ada"), "pw", desk=own, port=server.port) as phone:
+            desk.sites = FREELY
             sessions = [await start(desk, f"first {number}") for number in range(VISITORS)]
             rooms = [(await phone.room_text(f"first {number}", seconds=20)).room for number in range(VISITORS)]
             for number in range(MESSAGES):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.desks import desk_in, start
+from tests.desks import FREELY, desk_in, start
 from tests.live.chaosocks import ChaoticSocks
 from tests.live.ejabberd import Ejabberd
 from tests.live.phone import Phone
@@ -130,6 +130,7 @@ async def _chaos(server: XmppServer, directory: Path, seed: int) -> None:
         run = Run(desk, account, socks, random.Random(seed))
         receipts = seed % 2 == 0  # they alone would hide that the archive was not asked
         async with Phone(server.jid("ada"), "pw", desk=own, port=server.port, receipts=receipts) as phone:
+            desk.sites = FREELY
             session = await start(desk, "the first")
             await phone.text("the first")
             [alias] = desk.open_aliases()

@@ -25,6 +25,7 @@ from tests.ports import free_ports
 
 _START_SECONDS: Final = 30
 _STOP_SECONDS: Final = 15
+_CERTIFICATE: Final = ("server.key", "server.crt")
 
 
 class XmppServer:
@@ -56,6 +57,16 @@ class XmppServer:
     def add_account(self, name: str, password: str) -> None:
         """Before the start or while it runs."""
         raise NotImplementedError
+
+    def renew_certificate(self) -> None:
+        """Another one, with another key; after the next start."""
+        for name in _CERTIFICATE:
+            (self.directory / name).rename(self.directory / f"{name}.before")
+        self._make_certificate()
+
+    def restore_certificate(self) -> None:
+        for name in _CERTIFICATE:
+            (self.directory / f"{name}.before").rename(self.directory / name)
 
     def has_signed_in(self, jid: str) -> bool:
         """Whether that account ever showed its password, as the log says."""

@@ -129,6 +129,7 @@ class Admins(DeskWide, Outbox):
 _WORKS: Final[Mapping[str, Callable[[Admins, Asked], Awaitable[Effect]]]] = {
     "help": Admins._help,
     "list": Admins._list,
+    "alike": Admins._alike,
     "who": Admins._who,
     "status": Admins._status,
     "claim": Admins._claim,

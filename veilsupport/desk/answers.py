@@ -92,14 +92,17 @@ class Answers(Core):
         """A stanza that needs nothing done: remember only that it was seen. Duplicate as above."""
         await self.store.queue((), minute=minute_of(now), taken=self._taken(intake))
 
-    def open_aliases(self, admin: Admin | None = None) -> list[str]:
-        """Open conversations, of one admin's sites or all, the one with the newest message first."""
-        return [each.alias for each in self._open_ones(admin)]
+    def open_aliases(self, admin: Admin | None = None, *, folded: bool = False) -> list[str]:
+        """Open conversations, of one admin's sites or all, the one with the newest message first.
+
+        `folded`: also those that nobody has heard of, but by being listed.
+        """
+        return [each.alias for each in self._open_ones(admin, folded)]
 
     # ---- within ----------------------------------------------------------------------------------------------
 
-    def _open_ones(self, admin: Admin | None) -> list[Conversation]:
-        found = self.store.conversations(Standing.OPEN, limit=1000)
+    def _open_ones(self, admin: Admin | None, folded: bool) -> list[Conversation]:
+        found = self.store.conversations(Standing.OPEN, limit=1000, folded=folded)
         return [each for each in found if admin is None or admin.role_at(each.site) >= Role.READS]
 
     async def _say(
@@ -123,12 +126,14 @@ class Answers(Core):
             if_claimed=claimed,
             handles=self._handles(intake) if intake else (),
             copy=self._copy(conversation.id, Author.ADMIN, admin.name, body),
+            unfold=self._unfolded,
         )
         taken = self._taken(intake) if intake else None
         try:
             kept = await self.store.add_message(conversation.id, new, minute=minute_of(now), taken=taken)
         except NotFound:  # burned at this very moment
             raise AdminError(GONE) from None
+        self._repeats.forget(conversation.id)
         await self._inherit(admin, kept, claimed, now)
         minute = kept.conversation.last_minute
         message = Message(conversation.id, kept.seq, Author.ADMIN, admin.name, body, minute, Progress.KEPT)
@@ -185,7 +190,7 @@ class Answers(Core):
         found = self.store.conversation_called(alias)
         theirs = admin.role_at(found[0].site) if found else Role.NONE
         if found is None or theirs is Role.NONE:
-            near = commands.nearest(alias, self.open_aliases(admin))
+            near = commands.nearest(alias, self.open_aliases(admin, folded=True))
             hint = f" Did you mean {' or '.join(near)}?" if near else " !list shows the open ones."
             raise AdminError(f"There is no conversation {alias}; nothing was sent to anyone.{hint}")
         if theirs < role:

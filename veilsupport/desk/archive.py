@@ -46,7 +46,7 @@ class Archives(Core):
         """From now on, every message. SetupError: there is one already with other words, or the setting is not ours."""
         state = self.archive_state()
         if not state.is_ours:
-            raise NOT_OURS
+            raise NOT_OURS.anew()
         if state.public_key is not None and state.public_key != public_key:
             raise SetupError(
                 "There is an archive already, with other recovery words.",
@@ -61,7 +61,7 @@ class Archives(Core):
         state = self.archive_state()
         if not erase:
             if not state.is_ours:
-                raise NOT_OURS
+                raise NOT_OURS.anew()
             if state.public_key is not None:
                 await self._set_archive(ArchiveSetting(False, state.public_key))
             return 0

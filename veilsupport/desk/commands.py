@@ -17,7 +17,7 @@ from veilsupport.desk.answers import NOT_YOURS, Answers, accepted
 from veilsupport.desk.core import minute_of
 from veilsupport.desk.overview import Overview
 from veilsupport.errors import AdminError, NotFound
-from veilsupport.model import Admin, Conversation, DeliveryKind, Intake, Role, Standing, StandingChanged
+from veilsupport.model import Admin, Conversation, DeliveryKind, Intake, Request, Role, Standing, StandingChanged
 from veilsupport.store import ROOM, NewDelivery, Taken
 
 LEFT_OUT: Final = "Only of sites that everyone here may read; ask in the chat with the desk for all of yours."
@@ -102,6 +102,9 @@ class Commands(Answers, Overview):
         listing = self.listing(*self._readers(asked), now=asked.now)
         return Effect(f"{listing}{self._what_is_left_out(asked)}")
 
+    async def _alike(self, asked: Asked) -> Effect:
+        return Effect(self.alike(asked.one, now=asked.now))
+
     async def _who(self, asked: Asked) -> Effect:
         return Effect(f"{self.who(*self._readers(asked))}{self._what_is_left_out(asked)}")
 
@@ -151,8 +154,14 @@ class Commands(Answers, Overview):
 
         async def keep(told: Sequence[NewDelivery]) -> None:
             await self.store.set_owner(
-                asked.one.id, self.admin_id(owner), minute=minute_of(asked.now), notices=told, taken=self._seen(asked)
+                asked.one.id,
+                self.admin_id(owner),
+                minute=minute_of(asked.now),
+                notices=told,
+                taken=self._seen(asked),
+                unfold=self._unfolded,
             )
+            self._repeats.forget(asked.one.id)
 
         return replace(said, store=keep, after=lambda: self.on_changed(asked.one.id))
 
@@ -165,7 +174,21 @@ class Commands(Answers, Overview):
         return self._set_standing(asked, Standing.OPEN)
 
     async def _block(self, asked: Asked) -> Effect:
-        return self._set_standing(asked, Standing.BLOCKED)
+        """What follows the name is the last that the visitor reads there: why."""
+        blocked = self._set_standing(asked, Standing.BLOCKED)
+        if not asked.command.words:
+            return blocked
+        said = await self._say_it(asked)
+
+        async def keep(told: Sequence[NewDelivery]) -> None:
+            """Blocked first: if we are cut off in between, it is without a reason, and not the other way round."""
+            assert blocked.store is not None
+            await blocked.store(told)
+            await self._say(
+                asked.admin, asked.one, asked.public_key, accepted(asked.command.words), (), intake=None, now=asked.now
+            )
+
+        return replace(blocked, notices=[*said.notices, *blocked.notices], store=keep)
 
     def _set_standing(self, asked: Asked, standing: Standing) -> Effect:
         """Its room gets a last line in any case: it is left then, and is all that one sees of it later."""
@@ -196,7 +219,9 @@ class Commands(Answers, Overview):
         async def keep(told: Sequence[NewDelivery]) -> None:
             await self._burn(asked.one.id, told, now=asked.now, taken=self._seen(asked))
 
-        return Effect(f"{alias} is burned.", f"{asked.admin.name} has burned {alias}.", store=keep, burned=True)
+        stays = "" if asked.one.request is Request.FOLDED else f" {self._what_stays(asked.one.id)}"
+        news = f"{asked.admin.name} has burned {alias}.{stays}"
+        return Effect(f"{alias} is burned.{stays}", news, store=keep, burned=True)
 
     def _into_its_room(self, conversation: Conversation, text: str) -> list[NewDelivery]:
         """Only if there is one: none is made just for that."""
@@ -233,6 +258,8 @@ class Commands(Answers, Overview):
         The stanza is noted as seen together with the first of them: a repetition must bring nothing that came later.
         """
         me, minute = self.admin_id(asked.admin), minute_of(asked.now)
+        if asked.conversation and asked.conversation.request is Request.FOLDED:
+            return self._open_request(asked)
         those = [asked.one.id] if asked.conversation else self._maybe_held(asked.admin)
         if not those:
             return Effect(_NOTHING_HELD)
@@ -249,6 +276,17 @@ class Commands(Answers, Overview):
 
         here = "" if asked.where is Where.CHAT else "It comes into your chat with the desk."
         return Effect(here if released else _NOTHING_HELD, store=answer)
+
+    def _open_request(self, asked: Asked) -> Effect:
+        """A folded one: what was held comes to everybody, as if it had come now."""
+        conversation, minute = asked.one.id, minute_of(asked.now)
+
+        async def keep(told: Sequence[NewDelivery]) -> None:
+            seen = self._seen(asked)
+            await self.store.unfold(conversation, self._unfolded, minute=minute, notices=told, taken=seen)
+            await self.store.release(conversation, self.admin_id(asked.admin), minute=minute)
+
+        return Effect(f"{asked.one.alias} is opened.", store=keep, after=lambda: self.on_changed(conversation))
 
     def _maybe_held(self, admin: Admin) -> list[bytes]:
         """Conversations of whose messages one at least has not come to that admin."""

@@ -12,7 +12,9 @@ from typing import Final
 
 from veilsupport import crypto
 from veilsupport.crypto import ApplianceKey, ArchiveSetting, Passwords
+from veilsupport.desk import requests
 from veilsupport.desk.listener import Listeners
+from veilsupport.desk.requests import Repeats
 from veilsupport.errors import AdminError, SealError, VisitorError
 from veilsupport.model import (
     BODY_MAX_CHARACTERS,
@@ -35,7 +37,7 @@ from veilsupport.model import (
     Site,
     StandingChanged,
 )
-from veilsupport.store import NOBODY, ROOM, Kept, Moved, NewDelivery, Store, Taken
+from veilsupport.store import NOBODY, ROOM, Kept, Moved, NewDelivery, Store, StoredDelivery, Taken
 
 NEW_MESSAGE: Final = "New message. !show brings it."
 ARCHIVE_SETTING: Final = "archive"
@@ -109,6 +111,7 @@ class Core:
         self.on_delivery: Callable[[str, DeliveryStep, DeliveryKind | None], None] = lambda stanza_id, step, kind: None
         self.listeners = Listeners()
         self._passwords = Passwords(key.pepper)
+        self._repeats = Repeats()
         self._line_is_up = False
         self._directly: set[bytes] = set()  # conversations that their room was refused for
         self._admin_of = {self.admin_id(admin): admin for admin in self.admins}
@@ -213,7 +216,8 @@ class Core:
     def _of_visitor(self, conversation: bytes, site: str, text: str) -> list[NewDelivery]:
         """A visitor's words; while nobody is there to read them, kept until somebody is configured.
 
-        Who only wants to be told that there are any gets them when they ask.
+        Who only wants to be told that there are any gets them when they ask. Whoever sees them is told when a word of
+        the operator's list stands in them.
         """
         readers = self.admins_of(site)
         if not readers:
@@ -222,8 +226,29 @@ class Core:
         held = [replace(each, held=True) for each in self._deliveries(DeliveryKind.MESSAGE, quiet, text)]
         for each in held:
             self.on_delivery(each.stanza_id, DeliveryStep.HELD, None)
-        told = self._deliveries(DeliveryKind.NEWS, quiet, NEW_MESSAGE)
-        return [*self._to_place(conversation, site, DeliveryKind.MESSAGE, text), *held, *told]
+        is_marked = requests.is_marked(self.site(site), text)
+        news = f"{requests.MARK}. {NEW_MESSAGE}" if is_marked else NEW_MESSAGE
+        told = self._deliveries(DeliveryKind.NEWS, quiet, news)
+        mark = self._to_place(conversation, site, DeliveryKind.NOTICE, requests.MARK) if is_marked else []
+        return [*self._to_place(conversation, site, DeliveryKind.MESSAGE, text), *mark, *held, *told]
+
+    def _folded(self, text: str) -> NewDelivery:
+        """A visitor's words that are held for nobody, until their conversation is opened."""
+        held = replace(self._delivery(DeliveryKind.MESSAGE, NOBODY, text), held=True)
+        self.on_delivery(held.stanza_id, DeliveryStep.HELD, None)
+        return held
+
+    def _unfolded(self, stored: StoredDelivery) -> list[NewDelivery]:
+        """What is due in the place of such a one now."""
+        assert stored.conversation is not None
+        return self._of_visitor(stored.conversation, stored.site, self._text(stored))
+
+    def _text(self, stored: StoredDelivery) -> str:
+        """A damaged body is delivered as such, so that one bad block does not stop the line."""
+        try:
+            return crypto.unwrap_text(self.key.outbox, stored.sealed, stored.stanza_id.encode())
+        except SealError:
+            return "(This was damaged on the desk's disk and cannot be shown.)"
 
     def _room(self, conversation: Conversation, sealed: bytes) -> Room | None:
         """A damaged address is as good as none: another room is made, and nothing stands in the way of burning."""
@@ -252,6 +277,15 @@ class Core:
         if public_key is None:
             return None
         return lambda seq: crypto.seal(public_key, conversation, author, seq, name, body)
+
+    def _what_stays(self, conversation: bytes) -> str:
+        """Said to the admins when a conversation is burned: what no desk can take back from other people's machines."""
+        if self.has_room(conversation):
+            return "Its room is destroyed, with the archive; what your devices still have of it is yours to delete."
+        return (
+            "Your apps are asked to remove it; what they, your other devices and your server's archive still have of it"
+            " is yours to delete."
+        )
 
     async def _burn(
         self,

@@ -86,11 +86,13 @@ class Expiries(Archives):
         `retention_days` and `idle_days`, if given, count instead of the settings; `site`: nowhere else.
         """
         asked = json.loads(wish)
+        if not _is_wish(asked):
+            raise ValueError("no wish that we know")
         site, given = asked.get("site"), Spans(asked.get("retention_days") or 0, asked.get("idle_days") or 0)
         if site is not None and site not in self.sites and site not in self._sites_of_conversations(now):
             raise SetupError("There is no such site.", hint="The known ones: veilsupport site list")
         if not given and not any(self._spans_of(each) for each in (self.sites if site is None else (site,))):
-            raise _NOTHING_SET
+            raise _NOTHING_SET.anew()
 
         def spans_of(name: str) -> Spans:
             if site is not None and name != site:
@@ -182,3 +184,9 @@ class Expiries(Archives):
         for keys in self.store.old_inbox(min(bounds)):
             await self.store.expire_inbox(keys)
             await asyncio.sleep(0)
+
+
+def _is_wish(asked: object) -> bool:
+    """Whether `expire` on the command line could have asked so."""
+    known = {"site": str, "retention_days": int, "idle_days": int, "dry_run": bool}
+    return isinstance(asked, dict) and all(isinstance(asked.get(name), kind | None) for name, kind in known.items())

@@ -284,10 +284,3 @@ class Outbox(Core):
             body, _, alias = body.partition(" ")
         admin = self._admin_of.get(stored.admin)
         return Delivery(stored.stanza_id, admin, stored.kind, stored.conversation, alias, body, stored.site)
-
-    def _text(self, stored: StoredDelivery) -> str:
-        """A damaged body is delivered as such, so that one bad block does not stop the line."""
-        try:
-            return crypto.unwrap_text(self.key.outbox, stored.sealed, stored.stanza_id.encode())
-        except SealError:
-            return "(This was damaged on the desk's disk and cannot be shown.)"

@@ -6,7 +6,7 @@ import statistics
 from typing import Final
 
 from veilsupport import crypto
-from veilsupport.desk import aliases
+from veilsupport.desk import aliases, requests
 from veilsupport.desk.core import accept, minute_of
 from veilsupport.desk.listener import Listener
 from veilsupport.desk.ways_in import GONE, SignedIn, WaysIn
@@ -17,12 +17,18 @@ from veilsupport.model import (
     Message,
     Progress,
     ReadUpTo,
+    Request,
     Session,
     Standing,
     Visitor,
 )
 from veilsupport.store import Kept, NewDelivery, NewMessage, StoredMessage
 
+BLOCKED: Final = (
+    "This conversation was ended by the desk: you can read it and burn it, but nothing more goes to the people who"
+    " answer."
+)
+_READ_BACK: Final = 20  # messages whose length is counted, where their number has no limit
 ANSWERS_LOOKED_AT: Final = 50
 ANSWERS_NEEDED: Final = 5  # fewer say nothing about the next one, and something about the last
 
@@ -50,10 +56,11 @@ class Visitors(WaysIn):
             return SignedIn(token, session.visitor.id)
         new = self._new_visitor(token)
         visitor = Visitor(new.id, new.public_key)
-        first = self._visitors_message(visitor, body, seed, site)
+        first = self._request(visitor, body, seed, site, now)
         try:
             kept = await self.store.add_visitor(new, minute=minute_of(now), first=first, aliases=aliases.candidates())
         except Duplicate:  # the same form, sent twice at once: the other one was first
+            self._repeats.forget(visitor.id)
             return await self.visitor_starts(body, seed=seed, now=now, site=site)
         if kept is not None:
             self._tell_said(kept, _message(kept, Author.VISITOR, "", body))
@@ -62,13 +69,18 @@ class Visitors(WaysIn):
     async def visitor_says(self, session: Session, body: str, *, once: bytes, now: float, site: str = "") -> Message:
         """Keep a message and its deliveries. The same `once` (a form's nonce) with the same body posts once.
 
-        The first message makes the conversation, as one of `site`. VisitorError: empty, too long, blocked, gone.
+        The first message makes the conversation, as one of `site`. VisitorError: empty, too long, blocked, gone, or as
+        much as there may be before the first answer.
         """
         body = accept(body)
         conversation = self.conversation(session)
-        if conversation and conversation.standing is Standing.BLOCKED:
-            raise VisitorError("This conversation has been ended by the desk.", status=403, code="blocked")
-        new = self._visitors_message(session.visitor, body, once, conversation.site if conversation else site)
+        if conversation:
+            site = conversation.site
+            self._check_standing(session, conversation, body, once)
+        if conversation is None or conversation.request is Request.FOLDED:
+            new = self._request(session.visitor, body, once, site, now)
+        else:
+            new = self._visitors_message(session.visitor, body, once, site)
         try:
             kept = await self.store.add_message(
                 session.visitor.id, new, minute=minute_of(now), aliases=aliases.candidates()
@@ -124,22 +136,46 @@ class Visitors(WaysIn):
         """Erase visitor, conversation, codes and sessions here, and ask the admins' clients to do the same."""
         conversation = self.conversation(session)
         notices: list[NewDelivery] = []
-        if conversation:
-            text = f"{conversation.alias} has burned this conversation. Please delete what you still have of it."
-            notices = self._news_of(conversation, text)
+        if conversation and conversation.request is not Request.FOLDED:  # of such a one nobody has heard
+            stays = self._what_stays(conversation.id)
+            notices = self._news_of(conversation, f"{conversation.alias} has burned this conversation. {stays}")
         await self._burn(session.visitor.id, notices, now=now)
 
     def listen(self, session: Session) -> Listener:
         """Events of this visitor's conversation from now on. Close it (or use `with`) when the page is gone."""
         return self.listeners.add(session.visitor.id, session.token_hash)
 
-    def _visitors_message(self, visitor: Visitor, body: str, once: bytes, site: str) -> NewMessage:
+    def _check_standing(self, session: Session, conversation: Conversation, body: str, once: bytes) -> None:
+        """VisitorError: it is blocked, or a request with enough in it; but what was kept before is answered as such."""
+        if conversation.standing is Standing.BLOCKED:
+            raise VisitorError(BLOCKED, status=403, code="blocked")
+        if conversation.request is Request.ACCEPTED or self.store.was_posted(conversation.id, _once(once, body)):
+            return
+        site = self.site(conversation.site)
+        requests.check_room_left(site, self.history(session, limit=max(site.request_messages, _READ_BACK)), body)
+
+    def _request(self, visitor: Visitor, body: str, once: bytes, site: str, now: float) -> NewMessage:
+        """A message that is the first, or comes into a folded conversation."""
+        alike, folds = self._repeats.said(visitor.id, site, body, now=now)
+        return self._visitors_message(visitor, body, once, site, alike=alike, folds=folds)
+
+    def _visitors_message(
+        self, visitor: Visitor, body: str, once: bytes, site: str, *, alike: bytes | None = None, folds: bool = False
+    ) -> NewMessage:
         def seal(seq: int) -> bytes:
             return crypto.seal(visitor.public_key, visitor.id, Author.VISITOR, seq, "", body)
 
-        deliveries = self._of_visitor(visitor.id, site, body)
-        copy = self._copy(visitor.id, Author.VISITOR, "", body)
-        return NewMessage(Author.VISITOR, seal, deliveries, _once(once, body), site, copy=copy)
+        return NewMessage(
+            Author.VISITOR,
+            seal,
+            [self._folded(body)] if folds else self._of_visitor(visitor.id, site, body),
+            _once(once, body),
+            site,
+            copy=self._copy(visitor.id, Author.VISITOR, "", body),
+            folds=folds,
+            alike=alike,
+            unfold=self._unfolded,
+        )
 
 
 def _once(nonce: bytes, body: str) -> bytes:

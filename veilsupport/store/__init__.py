@@ -36,6 +36,7 @@ from veilsupport.store.values import (
     StoredMessage,
     StoredSession,
     Taken,
+    Unfold,
 )
 from veilsupport.store.writer import SCHEMA_VERSION, SCRUB_NOW, SCRUB_SOON, Db, Writer
 
@@ -62,6 +63,7 @@ __all__ = [
     "StoredMessage",
     "StoredSession",
     "Taken",
+    "Unfold",
     "copies_in",
 ]
 
@@ -225,7 +227,8 @@ class Store(Deliveries, Expiry, Archived):
         notices: Sequence[NewDelivery] = (),
         taken: Taken | None = None,
     ) -> None:
-        """Only an open one waits for an answer, and only its words are held until somebody asks for them.
+        """Only an open one waits for an answer, and only its words are held until somebody asks for them; but what is
+        folded nobody has seen, so it stays until it is opened or burned.
 
         Duplicate: `taken` took effect before. NotFound: it is gone.
         """
@@ -239,7 +242,8 @@ class Store(Deliveries, Expiry, Archived):
             if not db.execute(sql, (standing, conversation)).rowcount:
                 raise NotFound("That conversation is gone.")
             if standing is not Standing.OPEN:
-                db.execute("DELETE FROM delivery WHERE conversation = ? AND state = 'held'", (conversation,))
+                sql = f"DELETE FROM delivery AS d WHERE conversation = ? AND state = 'held' AND NOT ({rows.FOLDED})"  # noqa: S608
+                db.execute(sql, (conversation,))
             rows.insert_notices(db, notices, minute, conversation)
 
         await self._write(work, scrub_within=SCRUB_SOON)
@@ -252,13 +256,19 @@ class Store(Deliveries, Expiry, Archived):
         minute: int,
         notices: Sequence[NewDelivery] = (),
         taken: Taken | None = None,
+        unfold: Unfold | None = None,
     ) -> None:
-        """Whose it is from now on. Duplicate: `taken` took effect before. NotFound: it is gone."""
+        """Whose it is from now on; it is no request any more. `unfold` as in NewMessage.
+
+        Duplicate: `taken` took effect before. NotFound: it is gone.
+        """
 
         def work(db: Db) -> None:
             rows.take(db, taken, minute)
-            if not db.execute("UPDATE conversation SET owner = ? WHERE id = ?", (owner, conversation)).rowcount:
+            sql = "UPDATE conversation SET owner = ?, request = 0, alike = NULL WHERE id = ?"
+            if not db.execute(sql, (owner, conversation)).rowcount:
                 raise NotFound("That conversation is gone.")
+            rows.unfold(db, conversation, unfold, minute)
             rows.insert_notices(db, notices, minute, conversation)
 
         await self._write(work)
@@ -287,6 +297,7 @@ class Store(Deliveries, Expiry, Archived):
             if not db.execute(sql, (sealed, state, conversation, seq)).rowcount:
                 raise NotFound("That message is gone.")
             rows.keep_copy(db, conversation, seq, copy)
+            self._residue.begin()
             db.executemany(
                 "INSERT OR IGNORE INTO handle VALUES (?, ?, ?)", [(key, conversation, seq) for key in handles]
             )

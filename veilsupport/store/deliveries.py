@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from veilsupport.model import DeliveryKind, Progress
 from veilsupport.store import rows
 from veilsupport.store.rows import ROOM
-from veilsupport.store.values import Moved, NewDelivery, StoredDelivery, Taken
+from veilsupport.store.values import Moved, NewDelivery, StoredDelivery, Taken, Unfold
 from veilsupport.store.writer import SCRUB_SOON, Db
 
 T = TypeVar("T")
-
-REFUSAL_PAUSE_MINUTES: Final = (1, 2, 4, 8, 16, 32, 60)
 
 
 class Deliveries:
@@ -71,6 +69,29 @@ class Deliveries:
             return released
 
         return await self._write(work)
+
+    async def unfold(
+        self,
+        conversation: bytes,
+        place: Unfold,
+        *,
+        minute: int,
+        notices: Sequence[NewDelivery] = (),
+        taken: Taken | None = None,
+    ) -> None:
+        """It is a request like any other from now on. `place` as NewMessage's `unfold`. Duplicate: `taken` took
+        effect before. NotFound: it is gone.
+        """
+
+        def work(db: Db) -> None:
+            rows.take(db, taken, minute)
+            rows.must_be_there(db, conversation)
+            rows.unfold(db, conversation, place, minute)
+            sql = "UPDATE conversation SET request = 1, alike = NULL WHERE id = ? AND request = 2"
+            db.execute(sql, (conversation,))
+            rows.insert_notices(db, notices, minute, conversation)
+
+        await self._write(work, scrub_within=SCRUB_SOON)
 
     async def hold_for(
         self, quiet: Collection[bytes], others: Collection[bytes], tell: Callable[[bytes], NewDelivery], *, minute: int
@@ -155,7 +176,7 @@ class Deliveries:
             sql = "SELECT refusals FROM delivery WHERE stanza_id = ? AND sealed IS NOT NULL"
             row = db.execute(sql, (stanza_id,)).fetchone()
             if row:
-                pause = REFUSAL_PAUSE_MINUTES[min(row[0], len(REFUSAL_PAUSE_MINUTES) - 1)]
+                pause = rows.REFUSAL_PAUSE_MINUTES[min(row[0], len(rows.REFUSAL_PAUSE_MINUTES) - 1)]
                 sql = "UPDATE delivery SET state = 'due', due_minute = ?, refusals = refusals + 1 WHERE stanza_id = ?"
                 db.execute(sql, (minute + pause, stanza_id))
 

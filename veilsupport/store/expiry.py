@@ -20,10 +20,10 @@ T = TypeVar("T")
 BATCH: Final = 200  # rows in one transaction
 _SCRUB_STEPS_MAX: Final = 10_000  # of 4 MB; fewer when a stranger prevents it, who shall not hold us up for ever
 _LOOK: Final = 500  # rows in one look: some milliseconds
-# All but what nobody has been handed yet: what is due or on its way, or held, and nobody has it otherwise.
+# All but what nobody has been handed yet. One admin whose account is gone must not keep for ever what the others have.
 _MAY_GO: Final = (
     "m.conversation = ? AND m.minute < ? AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.conversation = m.conversation"
-    " AND d.seq = m.seq AND (d.state IN ('due', 'sent') OR (d.state = 'held' AND m.progress = 0)))"
+    " AND d.seq = m.seq AND d.state IN ('held', 'due', 'sent') AND m.progress = 0)"
 )
 # What is left of a delivery to an admin: that there was one, by which name. Burning asks for its removal.
 _BLANK: Final = (

@@ -56,13 +56,13 @@ class Reads:
         row = self._one(sql, alias)
         return (rows.as_conversation(row), row[-1]) if row else None
 
-    def conversations(self, standing: Standing, *, limit: int) -> list[Conversation]:
-        """Those of one standing, newest first."""
+    def conversations(self, standing: Standing, *, limit: int, folded: bool = True) -> list[Conversation]:
+        """Those of one standing, newest first; the folded ones too, or without them."""
         sql = (
             f"SELECT {rows.CONVERSATION} FROM conversation c"  # noqa: S608 - a constant of ours
-            " WHERE standing = ? ORDER BY last_minute DESC, id LIMIT ?"
+            " WHERE standing = ? AND (? OR request <> 2) ORDER BY last_minute DESC, id LIMIT ?"
         )
-        return [rows.as_conversation(row) for row in self._all(sql, standing, limit)]
+        return [rows.as_conversation(row) for row in self._all(sql, standing, folded, limit)]
 
     def count_conversations(self, standing: Standing) -> int:
         return int(self._one("SELECT count(*) FROM conversation WHERE standing = ?", standing)[0])
@@ -105,7 +105,7 @@ class Reads:
             " JOIN conversation c ON c.id = h.conversation JOIN visitor v ON v.id = c.id WHERE h.key = ?"
         )
         row = self._one(sql, key)
-        return Handled(rows.as_conversation(row), row[9], rows.as_message(row[10:])) if row else None
+        return Handled(rows.as_conversation(row), row[11], rows.as_message(row[12:])) if row else None
 
     def rooms(self, conversation: bytes | None = None) -> list[tuple[Conversation, bytes]]:
         """(conversation, sealed address) of every room, or of that one conversation's, newest first."""
@@ -120,12 +120,32 @@ class Reads:
         return int(self._one("SELECT count(*) FROM room")[0])
 
     def waiting(self, *, limit: int) -> list[Conversation]:
-        """Open conversations whose visitor waits for an answer, the longest first."""
+        """Open conversations whose visitor waits for an answer, the longest first; none that is folded."""
         sql = (
             f"SELECT {rows.CONVERSATION} FROM conversation c"  # noqa: S608 - a constant of ours
-            " WHERE standing = 'open' AND waiting_minute IS NOT NULL ORDER BY waiting_minute, id LIMIT ?"
+            " WHERE standing = 'open' AND waiting_minute IS NOT NULL AND request <> 2"
+            " ORDER BY waiting_minute, id LIMIT ?"
         )
         return [rows.as_conversation(row) for row in self._all(sql, limit)]
+
+    def folds(self, *, limit: int) -> list[tuple[Conversation, int]]:
+        """Of the folded open ones that began with the same words: the one that waits longest, and how many there are.
+
+        The longest first.
+        """
+        sql = (
+            f"SELECT {rows.CONVERSATION}, count(*), min(c.waiting_minute) AS since FROM conversation c"  # noqa: S608 - as above
+            " WHERE c.request = 2 AND c.standing = 'open' GROUP BY c.alike ORDER BY since LIMIT ?"
+        )
+        return [(rows.as_conversation(row), row[-2]) for row in self._all(sql, limit)]
+
+    def folded(self, alike: bytes, *, limit: int) -> list[Conversation]:
+        """Those of one such fold, the longest waiting first."""
+        sql = (
+            f"SELECT {rows.CONVERSATION} FROM conversation c"  # noqa: S608 - a constant of ours
+            " WHERE request = 2 AND standing = 'open' AND alike = ? ORDER BY waiting_minute, id LIMIT ?"
+        )
+        return [rows.as_conversation(row) for row in self._all(sql, alike, limit)]
 
     def due(
         self, *, minute: int, limit: int, without: Collection[bytes] = (), to: Collection[bytes] | None = None
@@ -133,7 +153,8 @@ class Reads:
         """The oldest of every conversation first, then the second of each, so that none waits for another's flood.
 
         `without`: conversations whose room cannot take anything at this moment. `to`: what is for others than these
-        and the rooms takes nobody's turn; None: for nobody.
+        and the rooms takes nobody's turn; None: for nobody. No pause is longer than the longest one: what seems to wait
+        for more was marked before the clock was set back.
         """
         marks = ", ".join("?" * len(without))
         whose = "<> ?" if to is None else f"IN (?{', ?' * len(to)})"
@@ -142,18 +163,23 @@ class Reads:
         where = (
             "d.n IN (SELECT n FROM (SELECT n,"  # noqa: S608
             " row_number() OVER (PARTITION BY coalesce(conversation, admin || kind) ORDER BY n) AS turn"
-            f" FROM delivery INDEXED BY delivery_due WHERE state = 'due' AND due_minute <= ? AND admin {whose}"
+            f" FROM delivery INDEXED BY delivery_due WHERE state = 'due' AND admin {whose}"
+            f" AND due_minute NOT BETWEEN ? AND ?"
             f" AND (admin <> ? OR conversation IS NULL OR conversation NOT IN ({marks})))"
             " ORDER BY turn, n LIMIT ?) ORDER BY d.n"
         )
-        return self._deliveries(where, minute, *recipients, rows.ROOM, *without, limit)
+        not_yet = (minute + 1, minute + rows.REFUSAL_PAUSE_MINUTES[-1])
+        return self._deliveries(where, *recipients, *not_yet, rows.ROOM, *without, limit)
 
     def strays(self, is_for: Callable[[StoredDelivery], bool]) -> list[tuple[StoredDelivery, bool]]:
         """What is not acknowledged and not for whom it is due to; and whether one whom it is for has the same message.
 
-        What belongs to no conversation and is due to a room never strays.
+        What belongs to no conversation and is due to a room never strays, and neither does what is folded.
         """
-        where = "d.state IN ('held', 'due', 'sent') AND (d.admin <> ? OR d.conversation IS NOT NULL) ORDER BY d.n"
+        where = (
+            f"d.state IN ('held', 'due', 'sent') AND NOT ({rows.FOLDED})"
+            " AND (d.admin <> ? OR d.conversation IS NOT NULL) ORDER BY d.n"
+        )
         strays = [each for each in self._deliveries(where, rows.ROOM) if not is_for(each)]
         return [(each, self._is_with_others(each, is_for)) for each in strays]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from veilsupport.errors import Duplicate, NotFound
-from veilsupport.model import Author, Conversation, DeliveryKind, MessageState, Progress, Standing
+from veilsupport.model import Author, Conversation, DeliveryKind, MessageState, Progress, Request, Standing
 from veilsupport.store.values import (
     Kept,
     Moved,
@@ -18,19 +18,24 @@ from veilsupport.store.values import (
     StoredDelivery,
     StoredMessage,
     Taken,
+    Unfold,
 )
 from veilsupport.store.writer import Db
 
 ROOM: Final = b"\x01" * 32  # recipient of what goes to a conversation's room, or to the staff room
 NOBODY: Final = b"\0" * 32  # recipient of what is due while nobody is configured to get it
+REFUSAL_PAUSE_MINUTES: Final = (1, 2, 4, 8, 16, 32, 60)  # of a delivery, after each refusal
 MESSAGE: Final = "seq, author, progress, minute, sealed, state"
 CONVERSATION: Final = (
-    "c.id, c.alias, c.standing, c.last_seq, c.last_minute, c.site, c.read_seq, c.owner, c.waiting_minute"
+    "c.id, c.alias, c.standing, c.last_seq, c.last_minute, c.site, c.read_seq, c.owner, c.waiting_minute, c.request,"
+    " c.alike"
 )
 DELIVERY: Final = (
     "SELECT d.stanza_id, d.admin, d.kind, coalesce(c.alias, ''), coalesce(c.site, ''), d.conversation, d.seq, d.sealed"
     " FROM delivery d LEFT JOIN conversation c ON c.id = d.conversation"
 )
+# Held for nobody, until somebody opens the conversation.
+FOLDED: Final = "d.state = 'held' AND d.admin = zeroblob(32)"
 TO_ROOMS: Final = (
     f"{DELIVERY} WHERE d.admin = ?1 AND d.state IN ('due', 'sent') AND d.kind <> 'destroy'"
     " AND (?2 IS NULL OR d.conversation = ?2) ORDER BY d.n"
@@ -45,7 +50,10 @@ _STATE_OF: Final = {Progress.HANDED_OVER: "acked", Progress.ON_DEVICE: "arrived"
 
 
 def as_conversation(row: Any) -> Conversation:
-    return Conversation(row[0], row[1], Standing(row[2]), *row[3:9])
+    id, alias, standing, last_seq, last_minute, site, read_seq, owner, waiting, request, alike = row[:11]
+    return Conversation(
+        id, alias, Standing(standing), last_seq, last_minute, site, read_seq, owner, waiting, Request(request), alike
+    )
 
 
 def as_message(row: Any) -> StoredMessage:
@@ -125,7 +133,7 @@ def move_cursor(db: Db, archive: bytes, position: bytes, minute: int) -> None:
 
 def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: Iterable[str]) -> Kept:
     """Append to a conversation, making it with the first free alias when it is not there yet."""
-    before = conversation(db, visitor) or _new_conversation(db, visitor, new.site, minute, aliases)
+    before = conversation(db, visitor) or _new_conversation(db, visitor, new, minute, aliases)
     if new.once is not None:
         row = db.execute("SELECT seq FROM posted WHERE conversation = ? AND once = ?", (visitor, new.once)).fetchone()
         if row:
@@ -135,6 +143,7 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
     standing = Standing.OPEN if before.standing is Standing.CLOSED else before.standing
     waiting = _waiting(before, new.author, minute)
     claimed = before.owner is None and new.claimed_by is not None
+    request = _request(before, new)
     after = replace(
         before,
         standing=standing,
@@ -142,19 +151,25 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
         last_minute=minute,
         owner=before.owner or new.claimed_by,
         waiting_minute=waiting,
+        request=request,
+        alike=before.alike if request is before.request else None,
     )
     db.execute(
-        "UPDATE conversation SET last_seq = ?, last_minute = ?, standing = ?, owner = ?, waiting_minute = ?"
-        " WHERE id = ?",
-        (seq, minute, standing, after.owner, waiting, visitor),
+        "UPDATE conversation SET last_seq = ?, last_minute = ?, standing = ?, owner = ?, waiting_minute = ?,"
+        " request = ?, alike = ? WHERE id = ?",
+        (seq, minute, standing, after.owner, waiting, request, after.alike, visitor),
     )
     row = (visitor, seq, new.author, Progress.KEPT, minute, new.seal(seq), MessageState.SAID)
     db.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     if new.copy is not None:
         keep_copy(db, visitor, seq, new.copy(seq))
     db.executemany("INSERT OR IGNORE INTO handle VALUES (?, ?, ?)", [(key, visitor, seq) for key in new.handles])
+    if request is not Request.FOLDED and not new.folds:
+        unfold(db, visitor, new.unfold, minute)  # what was said before goes before
     for delivery in [*new.deliveries, *(new.if_claimed if claimed else ())]:
         insert_delivery(db, delivery, visitor, seq if delivery.kind is DeliveryKind.MESSAGE else None, minute)
+    if request is not Request.FOLDED and new.folds:
+        unfold(db, visitor, new.unfold, minute)  # it was opened at this very moment
     return Kept(after, seq, reopened=standing is not before.standing, claimed=claimed)
 
 
@@ -164,6 +179,29 @@ def keep_copy(db: Db, conversation: bytes, seq: int, copy: bytes | None) -> None
         db.execute("DELETE FROM archived WHERE conversation = ? AND seq = ?", (conversation, seq))
     else:
         db.execute("INSERT OR REPLACE INTO archived VALUES (?, ?, ?)", (conversation, seq, copy))
+
+
+def unfold(db: Db, conversation: bytes, place: Unfold | None, minute: int) -> bool:
+    """What is held for nobody becomes what `place` makes of it; whether there was any."""
+    if place is None:
+        return False
+    found = db.execute(f"{DELIVERY} WHERE d.conversation = ? AND {FOLDED} ORDER BY d.n", (conversation,)).fetchall()
+    for stored in map(as_delivery, found):
+        db.execute("DELETE FROM delivery WHERE stanza_id = ?", (stored.stanza_id,))
+        for delivery in place(stored):
+            carried = stored.seq if delivery.kind is DeliveryKind.MESSAGE else None
+            insert_delivery(db, delivery, conversation, carried, minute)
+    return bool(found)
+
+
+def _request(before: Conversation, new: NewMessage) -> Request:
+    """What it is after that message."""
+    match new.author:
+        case Author.ADMIN:
+            return Request.ACCEPTED
+        case Author.VISITOR if before.request is Request.FOLDED and not new.folds:
+            return Request.NEW
+    return before.request
 
 
 def _waiting(before: Conversation, author: Author, minute: int) -> int | None:
@@ -177,13 +215,15 @@ def _waiting(before: Conversation, author: Author, minute: int) -> int | None:
             return before.waiting_minute
 
 
-def _new_conversation(db: Db, visitor: bytes, site: str, minute: int, aliases: Iterable[str]) -> Conversation:
+def _new_conversation(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: Iterable[str]) -> Conversation:
     if not db.execute("SELECT 1 FROM visitor WHERE id = ?", (visitor,)).fetchone():
         raise NotFound("That visitor is gone.")
+    request = Request.FOLDED if new.folds else Request.NEW
     for alias in aliases:
-        values = (visitor, alias, Standing.OPEN, 0, minute, site, 0, None, None)
-        if db.execute("INSERT OR IGNORE INTO conversation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values).rowcount:
-            return Conversation(visitor, alias, Standing.OPEN, 0, minute, site)
+        made = Conversation(visitor, alias, Standing.OPEN, 0, minute, new.site, request=request, alike=new.alike)
+        values = (visitor, alias, Standing.OPEN, 0, minute, new.site, 0, None, None, request, new.alike)
+        if db.execute("INSERT OR IGNORE INTO conversation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values).rowcount:
+            return made
     raise NotFound("No alias is free.")
 
 

@@ -103,9 +103,9 @@ def _checked(db: sqlite3.Connection) -> int:
         version: int = db.execute("PRAGMA user_version").fetchone()[0]
         whole = whole and version > 0 and not db.execute("PRAGMA foreign_key_check").fetchall()
     except sqlite3.Error:
-        raise _DAMAGED from None
+        raise _DAMAGED.anew() from None
     if not whole:
-        raise _DAMAGED
+        raise _DAMAGED.anew()
     return version
 
 
@@ -114,7 +114,7 @@ def _made(path: Path) -> int:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise _IN_USE from None
+        raise _IN_USE.anew() from None
     except OSError:
         raise SetupError(
             "The data directory cannot be written.", hint="Look at its owner, its permissions and its disk."
@@ -125,7 +125,7 @@ def _made(path: Path) -> int:
             raise BlockingIOError
     except BlockingIOError:
         os.close(handle)
-        raise _IN_USE from None
+        raise _IN_USE.anew() from None
     return handle
 
 

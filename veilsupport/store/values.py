@@ -45,7 +45,9 @@ class NewDelivery:
 class NewMessage:
     """`seal` is called inside the transaction with the sequence number, because the body is bound to it.
 
-    `claimed_by`: whose the conversation becomes, if it is nobody's; `if_claimed` are due in that case only.
+    `claimed_by`: whose the conversation becomes, if it is nobody's; `if_claimed` are due in that case only. `folds`: it
+    makes a folded conversation, or leaves it so; `deliveries` is then the one that is held for nobody. `unfold` is
+    called inside the transaction for each that was held so, and makes what is due now instead.
     """
 
     author: Author
@@ -57,6 +59,9 @@ class NewMessage:
     if_claimed: Sequence[NewDelivery] = ()
     handles: Sequence[bytes] = ()
     copy: Callable[[int], bytes] | None = None  # as `seal`, for the archive; None: it is not on
+    folds: bool = False
+    alike: bytes | None = None  # of the conversation, if this message makes it
+    unfold: Unfold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +149,6 @@ class Moved:
     conversation: bytes
     seq: int
     progress: Progress
+
+
+Unfold = Callable[[StoredDelivery], Sequence[NewDelivery]]

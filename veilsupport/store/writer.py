@@ -17,7 +17,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,7 +25,7 @@ from veilsupport.errors import SetupError, StoreError
 from veilsupport.store import snapshot, upgrade
 from veilsupport.store.residue import Residue
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 BATCH_MAX: Final = 512
 WAITING_MAX: Final = 20_000  # writes that may wait; beyond, new ones are refused instead of buffered
 
@@ -40,7 +40,7 @@ SCRUB_SOON: Final = 2.0
 _RESIDUE_SECONDS: Final = 0.05  # between two steps over the file, so that others go between
 _SCRUB_AGAIN_SECONDS: Final = 5.0  # when a reader outside this process, a backup say, holds the log
 _CHECKPOINT_WAIT_MILLISECONDS: Final = 250
-_BUSY_MILLISECONDS: Final = 10_000
+_BUSY_MILLISECONDS: Final = 5_000  # for a stranger who writes; whoever waits longer is refused in words
 
 
 @dataclass(slots=True)
@@ -59,44 +59,65 @@ class Writer(threading.Thread):
     def __init__(self, path: Path) -> None:
         super().__init__(name="store-writer", daemon=True)
         self._db = connect(path)
+        self._path = path
         self.residue = Residue(path)
+        self.residue.begin()  # what a killed process, or a version that knew nothing of this, left in the file
         self._queue: queue.Queue[_Write | None] = queue.Queue(WAITING_MAX)
         self.on_commit: Callable[[int, float, bool], None] = lambda writes, seconds, kept: None  # on this thread
         self.keeps = True  # whether the disk took the latest transaction
+        self._is_closing = False
+        self._has_ended = False  # by an exception
         self._scrub_at: float | None = time.monotonic()  # what a killed process left in the log goes at once
 
     async def write(self, work: Callable[[Db], T], *, scrub_within: float | None = None) -> T:
         loop = asyncio.get_running_loop()
         item = _Write(work, scrub_within, loop, loop.create_future())
-        if not self.is_alive():
+        if self._is_closing:
             raise StoreError("The store is closed.")
         try:
             self._queue.put_nowait(item)
         except queue.Full:
             raise StoreError("Too many writes are waiting.") from None
+        if self._has_ended:  # after the put, so that none is left waiting for ever
+            raise RuntimeError("the store's thread has ended")  # a bug: nothing is kept any more, so the process ends
         result: T = await item.done
         return result
 
     def close(self) -> None:
+        """Once; closing again does no harm."""
+        if self._is_closing:
+            return
+        self._is_closing = True
         self._queue.put(None)
         self.join()
         self._db.close()
         self.residue.close()
 
     def run(self) -> None:
-        while True:
-            batch = self._take()
-            work = [item for item in batch if item is not None]
-            if work:
-                began = time.perf_counter()
-                self.keeps = self._commit(work)
-                self.on_commit(len(work), time.perf_counter() - began, self.keeps)
-            if self._scrub_at is not None and self._scrub_at <= time.monotonic():
-                self._scrub()
-            if work:
-                self._resolve(work)
-            if len(work) < len(batch):
-                return
+        """Until it is closed. What nobody expected goes to everybody who waits, and ends it."""
+        batch: list[_Write | None] = []
+        try:
+            while None not in batch:
+                batch = self._take()
+                self._do([item for item in batch if item is not None])
+        except BaseException as bug:
+            self._has_ended = True
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    batch.append(self._queue.get_nowait())
+            self._resolve([replace(item, error=bug) for item in batch if item is not None])
+            raise
+
+    def _do(self, work: Sequence[_Write]) -> None:
+        if work:
+            began = time.perf_counter()
+            self.keeps = self._commit(work)
+            self.on_commit(len(work), time.perf_counter() - began, self.keeps)
+        # Only who was promised that nothing is left waits for that, too: on a slow disk it takes several syncs.
+        self._resolve([item for item in work if item.scrub_within != SCRUB_NOW])
+        if self._scrub_at is not None and self._scrub_at <= time.monotonic():
+            self._scrub()
+        self._resolve([item for item in work if item.scrub_within == SCRUB_NOW])
 
     def _take(self) -> list[_Write | None]:
         """All that waits; nothing when it is time to scrub first."""
@@ -115,11 +136,11 @@ class Writer(threading.Thread):
             for item in batch:
                 self._attempt(item)
             self._db.execute("COMMIT")
-        except sqlite3.Error:
-            with contextlib.suppress(sqlite3.Error):
+        except (sqlite3.Error, MemoryError) as error:  # SQLite says by either that something is used up
+            with contextlib.suppress(sqlite3.Error, MemoryError):
                 self._db.execute("ROLLBACK")
-            for item in batch:
-                item.error = item.error or StoreError("The disk did not take it.")
+            for item in batch:  # Also who was told of a duplicate: what that was one of may have gone with the rest.
+                item.error = StoreError("The disk did not take it.") if isinstance(error, sqlite3.Error) else error
             return False
         wanted = [item.scrub_within for item in batch if item.scrub_within is not None and not item.error]
         if wanted:
@@ -130,14 +151,17 @@ class Writer(threading.Thread):
     def _scrub(self) -> None:
         """Empty the write-ahead log. A reader outside this process, or a full disk, can prevent it for a while.
 
-        Then, when rows were erased, a step on over what is left of them in the file.
+        Then, when rows were erased, a step on over what is left of them in the file. The copy of a backup that was
+        killed goes too: it still has what is erased here.
         """
+        snapshot.clear_leftover(self._path)
         try:
             self._db.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MILLISECONDS}")
             busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
         except sqlite3.Error:
             busy = 1
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
         if busy:
             self._scrub_at = time.monotonic() + _SCRUB_AGAIN_SECONDS
             return
@@ -167,7 +191,7 @@ class Writer(threading.Thread):
                 else:
                     item.done.set_result(item.result)
 
-        with contextlib.suppress(RuntimeError):  # the loop has closed; nobody waits any more
+        with contextlib.suppress(RuntimeError, IndexError):  # the loop has closed, or nobody waits
             batch[0].loop.call_soon_threadsafe(tell)
 
 

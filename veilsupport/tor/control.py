@@ -40,6 +40,7 @@ logging.getLogger("stem").disabled = True
 T = TypeVar("T")
 
 _CALL_SECONDS: Final = 10
+ALIVE_SECONDS: Final = 45  # a tor in a flood, on a slow machine, is not to be taken for one that hangs
 _POLL_SECONDS: Final = 0.05
 
 
@@ -92,6 +93,10 @@ class Control:
         """tor's own, as `0.4.8.16`. Raises Unavailable."""
         return str(await _in_thread(self._controller.get_version)).partition(" ")[0]
 
+    async def answers(self) -> None:
+        """Whether tor is alive, asked of itself. Raises Unavailable: it is not, or hangs."""
+        await _in_thread(lambda: self._controller.get_info("traffic/read"), seconds=ALIVE_SECONDS)
+
     async def release_network(self) -> None:
         """From here on tor dials. Raises Unavailable."""
         await _in_thread(lambda: self._controller.set_conf("DisableNetwork", "0"))
@@ -110,15 +115,20 @@ class Control:
         if answer.content()[0][0] not in ("250", "251", "252"):  # control-spec, ONION_CLIENT_AUTH_ADD
             raise Unavailable("tor does not take the key of its own onion service")
 
+    async def close_circuit(self, number: int) -> None:
+        """End that circuit with all its streams; none such is as good. Raises Unavailable."""
+        # Not stem's own call, which raises what is harmless here: the circuit was gone before.
+        await _in_thread(lambda: self._controller.msg(f"CLOSECIRCUIT {number}"))
+
     async def close(self) -> None:
         """Never raises. tor ends of it."""
         with contextlib.suppress(Unavailable):
             await _in_thread(self._controller.close)
 
 
-async def _in_thread(call: Callable[[], T]) -> T:
+async def _in_thread(call: Callable[[], T], *, seconds: float = _CALL_SECONDS) -> T:
     try:
-        async with asyncio.timeout(_CALL_SECONDS):
+        async with asyncio.timeout(seconds):
             return await asyncio.to_thread(call)
     except (stem.ControllerError, stem.connection.AuthenticationFailure, TimeoutError, OSError):
         raise Unavailable("tor's control port does not answer") from None

@@ -5,7 +5,7 @@ that the first SIGHUP kills tor, and closes tor's output. So the process is asyn
 the control port (control.py).
 
 tor cannot outlive us: the control connection owns it, and before that is up tor watches our process id.
-Whenever tor ends by itself, or that connection breaks, it is started again with the same key and address.
+Whenever tor ends by itself, hangs, or that connection breaks, it is started again with the same key and address.
 
 Without an onion service of the page's it is a client only: connected, and nothing is published or checked.
 """
@@ -59,6 +59,7 @@ _UPLOAD_SECONDS: Final = 60  # for the first descriptor upload, before we check 
 _RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0)  # after that many failed self-checks
 _SETTLED_SECONDS: Final = 60  # a tor that lived as long is restarted without back-off
 _FIRST_DELAY_SECONDS: Final = 0.2
+_FLOODING_MAX: Final = 256  # circuits that wait to be closed
 _LONGEST_DELAY_SECONDS: Final = 60.0
 
 
@@ -85,6 +86,8 @@ class TorDaemon:
         self._settings = settings
         self._on_change = on_change
         self._changed = asyncio.Event()  # the settings
+        self._flooding: dict[int, None] = {}  # circuits to close, each once, the first one first
+        self._flood = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; tor has ended on return. Expected trouble stays inside and is told in `state`.
@@ -117,6 +120,18 @@ class TorDaemon:
         self._settings = replace(self._settings, private=service)
         self._become(replace(self.state, private=_private_state(self._settings)))
         self._changed.set()
+
+    def press(self, pressed: bool) -> None:
+        """Too many want in, or no more: a running tor asks for proof of work sooner. Open connections go on."""
+        if pressed != self._settings.pressed:
+            self._settings = replace(self._settings, pressed=pressed)
+            self._changed.set()
+
+    def close_circuit(self, number: int) -> None:
+        """Whoever came over it floods. When too many wait to be closed, this one goes on for now."""
+        if len(self._flooding) < _FLOODING_MAX:
+            self._flooding[number] = None
+            self._flood.set()
 
     def serve(self, clients: tuple[Client, ...]) -> None:
         """Change who may reach the page; a running tor takes it at once. With none everybody may.
@@ -175,6 +190,7 @@ class TorDaemon:
             await self._admit_ourselves(control)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._take_changes(life, control))
+                tasks.create_task(self._close_flooding(control))
                 await self._bootstrap(life)
                 if self._settings.onion is None:
                     self._become(connected(self.state))
@@ -204,6 +220,16 @@ class TorDaemon:
                 await _read_again(life.settings, control)
                 logger.info("tor has read its changed settings")
             await self._changed.wait()
+
+    async def _close_flooding(self, control: Control) -> None:
+        self._flooding.clear()  # An earlier tor's circuits went with it, and their numbers may come again.
+        while True:
+            self._flood.clear()
+            while self._flooding:
+                number = next(iter(self._flooding))
+                await control.close_circuit(number)
+                self._flooding.pop(number, None)
+            await self._flood.wait()
 
     def _count_anew(self, life: _Life, before: TorSettings) -> None:
         """Descriptors that were uploaded for other clients count no more."""
@@ -257,6 +283,7 @@ class TorDaemon:
         failures = 0
         while True:
             life.check_now.clear()
+            await control.answers()  # A tor that hangs is as good as none: it is started again.
             await self._admit_ourselves(control)  # tor forgets it whenever it is given other settings.
             trouble = await self._trouble_reaching_us()
             if trouble is None:

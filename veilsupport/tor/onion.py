@@ -141,6 +141,7 @@ def _page_lines(settings: TorSettings) -> list[str]:
         "HiddenServicePoWDefensesEnabled 1",
         # How many may be let in a second: what waits makes tor ask for more effort. Below 100 the queue itself starves
         # honest visitors, because tor adapts the effort only every five minutes.
+        # Measured on 0.4.9: a reload takes other numbers at once, and no open connection ends.
         f"HiddenServicePoWQueueRate {100 if settings.pressed else 200}",
         f"HiddenServicePoWQueueBurst {200 if settings.pressed else 1000}",
         "HiddenServiceEnableIntroDoSDefense 1",

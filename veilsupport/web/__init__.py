@@ -18,6 +18,7 @@ from starlette.routing import Route, Router, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from veilsupport import model
+from veilsupport.breaker import Breaker
 from veilsupport.desk import Desk
 from veilsupport.errors import VisitorError
 from veilsupport.limits import Limits
@@ -31,6 +32,7 @@ from veilsupport.web.live import Live
 from veilsupport.web.look import Look
 from veilsupport.web.openapi import Manual
 from veilsupport.web.origins import Origins
+from veilsupport.web.pace import Pace
 from veilsupport.web.pages import Pages
 from veilsupport.web.row import Page, Row
 from veilsupport.web.server import serve
@@ -68,8 +70,19 @@ TABLE: Final = (
 class Site:
     """The ASGI application. The prefix ends here: nothing within sees it in a path, `Look` writes it into links."""
 
-    def __init__(self, app: ASGIApp, windows: Windows, sockets: Sockets, prefix: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        windows: Windows,
+        sockets: Sockets,
+        prefix: str,
+        *,
+        pace: Pace,
+        clock: Callable[[], float],
+    ) -> None:
         self._app = app
+        self._pace = pace
+        self._clock = clock
         self._windows = windows
         self._sockets = sockets
         self._prefix = prefix
@@ -89,6 +102,15 @@ class Site:
             ours = f"{scope['path']}/".startswith(self._prefix + "/")
             scope = {**scope, "path": (scope["path"].removeprefix(self._prefix) or "/") if ours else ""}  # "": nowhere
         await self._app(scope, receive, send)
+
+    @property
+    def remembered(self) -> int:
+        """Strangers' doings that are remembered: what limits, guesses and puzzles hold."""
+        return len(self._pace)
+
+    def misbehaved(self, circuit: str) -> None:
+        """Below HTTP: what came over that circuit was none."""
+        self._pace.misbehaved(circuit, now=self._clock())
 
     def end_streams(self) -> None:
         """Every open live view and socket ends now, and none opens again: the server is about to stop."""
@@ -124,6 +146,8 @@ def build(
     clock: Callable[[], float],
     on_bug: Callable[[BaseException], None],
     on_answer: Callable[[str, int], None] = lambda route, status: None,
+    breaker: Breaker | None = None,
+    on_flood: Callable[[int], None] = lambda circuit: None,
 ) -> Site:
     """The application.
 
@@ -132,24 +156,27 @@ def build(
     address ("….onion") once it is known; requests over a circuit are refused before. `clock`: Unix seconds.
     `on_bug`: told of exceptions that are our fault; it must only note them and set the stop event.
     `on_answer`: told of every answer as it begins, by its route's template, with its status.
+    `breaker`: while it is tripped, new conversations need a puzzle. `on_flood`: told the number of a circuit that
+    should be closed.
     """
     look = Look(lambda: sites()[""], prefix=prefix)
     windows = Windows()
-    pages = Pages(desk=desk, limits=limits, tokens=Tokens(key), look=look, windows=windows, clock=clock, sites=sites)
+    pace = Pace(limits, key=key, breaker=breaker, on_flood=on_flood)
+    pages = Pages(desk=desk, pace=pace, tokens=Tokens(key), look=look, windows=windows, clock=clock, sites=sites)
     routes = [Route(row.path, Page(pages, row)) for row in TABLE]
     routes += [
         Route("/chat/live", Live(pages)),
         Route("/badge/{site}.png", Badge(desk, sites, clock)),
         Route("/check", _check),
-        Route("/api", Manual(look).show),
+        Route("/api", Manual(look, pace, clock).show),
         Route("/api/openapi.json", _document(prefix)),
         Route(look.css_path, _stylesheet(look)),
     ]
     origins = Origins(sites)
     routes += scripts.routes(origins)
     router = Router(routes, redirect_slashes=False, default=_nowhere)
-    api = Api(desk=desk, limits=limits, origins=origins, sites=sites, clock=clock)
-    sockets = Sockets(desk=desk, limits=limits, origins=origins, clock=clock)
+    api = Api(desk=desk, pace=pace, origins=origins, sites=sites, clock=clock)
+    sockets = Sockets(desk=desk, pace=pace, origins=origins, clock=clock)
     guard = Guard(
         _Hall(router, api, sockets),
         look=look,
@@ -158,8 +185,9 @@ def build(
         origins=origins,
         from_anywhere=_is_from_anywhere,
         on_answer=on_answer,
+        on_refusal=lambda scope: pace.refused(scope, now=clock()),
     )
-    return Site(guard, windows, sockets, prefix)
+    return Site(guard, windows, sockets, prefix, pace=pace, clock=clock)
 
 
 _FROM_ANYWHERE: Final = tuple(compile_path(row.path)[0] for row in TABLE if row.from_anywhere)

@@ -18,14 +18,16 @@ from starlette.types import Receive, Scope, Send
 
 from veilsupport.desk import Desk, SignedIn
 from veilsupport.errors import StoreError, Unavailable, VisitorError
-from veilsupport.limits import Act, Limits
+from veilsupport.limits import Act
 from veilsupport.model import Private, Session, Site
-from veilsupport.web import frames, pace, refusals, shapes
+from veilsupport.web import frames, refusals, shapes
 from veilsupport.web.forms import plausible_token
 from veilsupport.web.guard import TEMPLATE
 from veilsupport.web.origins import Origins
+from veilsupport.web.pace import Pace
 from veilsupport.web.reading import Reading
 from veilsupport.web.shapes import Shape
+from veilsupport.web.toll import paced
 
 ROOT: Final = "/api/v1"
 SOCKET_PATH: Final = f"{ROOT}/ws"
@@ -66,7 +68,7 @@ class Acts:
         signed = await self._desk.visitor_logs_in(Private(asked.email), Private(asked.password), now=call.now)
         return _signed_in(signed, asked.email)
 
-    async def arrive(self, call: Call, _: shapes.Nothing) -> Shape:
+    async def arrive(self, call: Call, _: shapes.Arrival) -> Shape:
         """Start without saying who you are. The answer holds the return code, which is told this once."""
         signed, code = await self._desk.visitor_arrives(now=call.now)
         user = shapes.User(id=signed.visitor.hex(), email=None)
@@ -180,6 +182,11 @@ class Row:
     codes: tuple[str, ...] = ()
 
     @property
+    def takes_no_body(self) -> bool:
+        """Whether nothing has to be sent."""
+        return not any(field.is_required() for field in self.asks.model_fields.values())
+
+    @property
     def summary(self) -> str:
         return (self.does.__doc__ or "").strip()
 
@@ -194,7 +201,7 @@ TABLE: Final = (
         status=201,
         needs_token=False,
         limit=Act.START,
-        codes=("bad_email", "weak_password", "taken", "busy"),
+        codes=("bad_email", "weak_password", "taken", "busy", "puzzle", "full"),
     ),
     Row(
         "POST",
@@ -204,16 +211,18 @@ TABLE: Final = (
         shapes.SignedIn,
         needs_token=False,
         limit=Act.LOGIN,
-        codes=("wrong_password", "gone", "busy"),
+        codes=("wrong_password", "gone", "busy", "puzzle"),
     ),
     Row(
         "POST",
         "/auth/anonymous",
         Acts.arrive,
-        answers=shapes.Started,
+        shapes.Arrival,
+        shapes.Started,
         status=201,
         needs_token=False,
         limit=Act.START,
+        codes=("puzzle", "full"),
     ),
     Row(
         "POST",
@@ -222,10 +231,10 @@ TABLE: Final = (
         shapes.ReturnCode,
         shapes.SignedIn,
         needs_token=False,
-        limit=Act.LOGIN,
+        limit=Act.RETURN,
         codes=("unknown_code", "gone", "damaged"),
     ),
-    Row("POST", "/auth/refresh", Acts.refresh, answers=shapes.SignedIn, limit=Act.LOGIN, codes=("gone",)),
+    Row("POST", "/auth/refresh", Acts.refresh, answers=shapes.SignedIn, limit=Act.RETURN, codes=("gone",)),
     Row("POST", "/auth/logout", Acts.log_out, status=204),
     Row("GET", "/auth/sessions", Acts.sessions, answers=shapes.SessionList, limit=Act.READ),
     Row("DELETE", "/auth/sessions/{id}", Acts.end_session, status=204, codes=("not_found",)),
@@ -245,14 +254,23 @@ TABLE: Final = (
         shapes.Outgoing,
         shapes.Kept,
         limit=Act.SEND,
-        codes=("empty", "too_long", "blocked", "gone"),
+        codes=("empty", "too_long", "blocked", "wait_for_answer", "gone", "full"),
     ),
     Row("GET", "/chat/history", Acts.history, shapes.HistoryQuery, shapes.History, limit=Act.READ),
     Row("GET", "/chat/status", Acts.status, answers=shapes.Status, limit=Act.READ),
-    Row("POST", "/chat/read", Acts.read, shapes.ReadMark, status=204),
+    Row("POST", "/chat/read", Acts.read, shapes.ReadMark, status=204, limit=Act.READ),
     Row("DELETE", "/account", Acts.burn, status=204),
     Row("GET", "/ws", Acts.upgrade, frames.SocketQuery, status=101, needs_token=False, codes=("upgrade",)),
-    Row("GET", "/site", Acts.site, shapes.SiteQuery, shapes.SiteAnswer, needs_token=False, codes=("not_found",)),
+    Row(
+        "GET",
+        "/site",
+        Acts.site,
+        shapes.SiteQuery,
+        shapes.SiteAnswer,
+        needs_token=False,
+        limit=Act.LOOK,
+        codes=("not_found",),
+    ),
 )
 
 
@@ -263,13 +281,13 @@ class Api:
         self,
         *,
         desk: Desk,
-        limits: Limits,
+        pace: Pace,
         origins: Origins,
         sites: Callable[[], Mapping[str, Site]],
         clock: Callable[[], float],
     ) -> None:
         self._desk = desk
-        self._limits = limits
+        self._pace = pace
         self._origins = origins
         self._clock = clock
         self._acts = Acts(desk, sites)
@@ -292,11 +310,9 @@ class Api:
         now = self._clock()
         session = self._session(scope) if row.needs_token else None
         asked = await _asked(row, scope, receive)
-        if row.limit is not None:
-            account = pace.account_of(Private(email)) if (email := getattr(asked, "email", "")) else b""
-            pace.take(self._limits, row.limit, scope, session=session, account=account, now=now)
         call = Call(now, self._origins.site_of(scope) or "", session, id)
-        given = await row.does(self._acts, call, asked)
+        with paced(self._pace, row.limit, scope, asked, session=session, site=call.site, now=now):
+            given = await row.does(self._acts, call, asked)
         if given is None:
             return Response(status_code=row.status)
         return Response(given.model_dump_json(), row.status, media_type="application/json")
@@ -349,8 +365,8 @@ async def _asked(row: Row, scope: Scope, receive: Receive) -> Shape:
         return refusals.checked(lambda: row.asks.model_validate(query))
     refusals.checked(lambda: shapes.Nothing.model_validate(query))
     body = (await receive()).get("body", b"")
-    if not body and row.asks is shapes.Nothing:
-        return shapes.Nothing()
+    if not body and row.takes_no_body:
+        return row.asks()
     kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
     if kind.partition(b";")[0].strip().lower() != b"application/json":
         raise VisitorError("The body needs `Content-Type: application/json`.", status=415, code="not_json")

@@ -1,7 +1,7 @@
 """How visitors come from other people's pages, besides by a link: a form there, and what it leads to.
 
     their form ── POST /s/NAME/start ──▶ from an origin that the site lists: the message is kept at once
-                                     └─▶ from anywhere else: our own page, with the text in its box and nothing sent
+                                     └─▶ from anywhere else, or in a rush: our own page, the text in its box, unsent
     kept ──▶ a page of ours that goes on by itself ──▶ /s/NAME/arrived ──▶ /chat
 
 A form on someone else's page cannot have a token of ours, so this is what stands against abuse of it: an origin that
@@ -20,10 +20,9 @@ import secrets
 
 from starlette.responses import Response
 
-from veilsupport.limits import Act
 from veilsupport.model import Private, Session
 from veilsupport.web.forms import hand_over, handed_token, take_over
-from veilsupport.web.pages import Pages, Visit, take
+from veilsupport.web.pages import Pages, Visit
 
 
 def show_text(pages: Pages, visit: Visit) -> Response:
@@ -34,7 +33,9 @@ def show_text(pages: Pages, visit: Visit) -> Response:
 async def start_from_elsewhere(pages: Pages, visit: Visit) -> Response:
     if visit.request.headers.get("origin") not in visit.site.origins:
         return show_text(pages, visit)
-    take(pages.limits, Act.START, visit)
+    if pages.pace.is_pressed:
+        return show_text(pages, visit)  # Only a page of ours can ask the puzzle.
+    pages.begin(visit)
     signed = await pages.desk.visitor_starts(
         visit.text, seed=secrets.token_bytes(32), now=visit.now, site=visit.site.name
     )

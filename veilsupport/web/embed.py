@@ -23,13 +23,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from veilsupport.errors import VisitorError
-from veilsupport.limits import Act
 from veilsupport.model import Private
 from veilsupport.web.attended import Attended
 from veilsupport.web.doors import hand_over_to_window
 from veilsupport.web.forms import plausible_token
 from veilsupport.web.live import View
-from veilsupport.web.pages import Pages, Visit, signed_in, take
+from veilsupport.web.pages import Pages, Visit, signed_in
+from veilsupport.web.shim import circuit_of
 
 _WINDOW: Final = "embedded"  # One name for all: a frame that was loaded anew takes its own earlier place.
 
@@ -43,7 +43,7 @@ def show_embed(pages: Pages, visit: Visit) -> Response:
     if "calm" in visit.form:
         return _Embedded(pages, visit, live=False)
     try:
-        take(pages.limits, Act.STREAM, visit)
+        pages.open_stream(visit)
     except VisitorError as error:
         visit.error = visit.error or error
         return _Embedded(pages, visit, live=False)
@@ -80,7 +80,7 @@ async def _start(pages: Pages, visit: Visit) -> Response:
             status=403,
             code="signed_out",
         )
-    take(pages.limits, Act.START, visit)
+    pages.begin(visit)
     signed = await pages.desk.visitor_starts(visit.text, seed=visit.once, now=visit.now, site=visit.site.name)
     visit.form = {**visit.form, "session": signed.token.reveal(), "message": ""}
     visit.session = pages.desk.open_session(signed.token)
@@ -97,7 +97,8 @@ class _EmbeddedView(View):
     """The stream of a page whose head is the form."""
 
     def __init__(self, pages: Pages, visit: Visit, answer: _Embedded) -> None:
-        window = pages.windows.open(signed_in(visit).token_hash, _WINDOW)
+        circuit = circuit_of(visit.request.scope)
+        window = pages.windows.open(signed_in(visit).token_hash, _WINDOW, circuit)
         super().__init__(pages, signed_in(visit), visit.site, window)
         self._answer = answer
         self.status = answer.status_code

@@ -152,7 +152,6 @@ class ErrorFrame(ErrorAnswer):
 
     type: Literal["error"] = "error"
     id: ClientId | None = None
-    retry_after: int | None = Field(None, description="seconds")
 
 
 HEARD_FRAMES: Final = (AuthFrame, SendFrame, ReadFrame, WritingFrame, PingFrame)

@@ -22,7 +22,7 @@ from veilsupport.errors import StoreError, VisitorError
 from veilsupport.web import refusals
 from veilsupport.web.look import Look
 from veilsupport.web.origins import Headers, Origins, is_api, is_own, is_preflight, origin_of
-from veilsupport.web.shim import CIRCUIT_PREFIX
+from veilsupport.web.shim import circuit_of
 
 BODY_MAX_BYTES: Final = 64 * 1024
 API_BODY_MAX_BYTES: Final = 16 * 1024
@@ -59,12 +59,6 @@ def template_of(scope: Scope) -> str:
     return str(route.path if route is not None else scope.get(TEMPLATE, "none"))
 
 
-def circuit_of(scope: Scope) -> str | None:
-    """The circuit a request came over; None on loopback."""
-    client = scope.get("client")
-    return client[0] if client and client[0].startswith(CIRCUIT_PREFIX) else None
-
-
 _NO_DISK: Final = VisitorError(
     "The desk cannot read its disk at this moment. Please try again soon.",
     status=503,
@@ -79,6 +73,7 @@ class Guard:
     `onion` gives our onion address once it is known. `on_bug` is told of every exception that is nobody's
     fault but ours, so that the process can end. `from_anywhere` tells of a path whether forms on
     other people's pages may be sent there. `on_answer` is told of each as it begins: template of its route, status.
+    `on_refusal` is told of each that refuses, and what was asked.
     """
 
     def __init__(
@@ -91,6 +86,7 @@ class Guard:
         origins: Origins,
         from_anywhere: Callable[[str], bool] = lambda _path: False,
         on_answer: Callable[[str, int], None] = lambda route, status: None,
+        on_refusal: Callable[[Scope], None] = lambda scope: None,
     ) -> None:
         self._app = app
         self._origins = origins
@@ -99,14 +95,20 @@ class Guard:
         self._onion = onion
         self._on_bug = on_bug
         self._on_answer = on_answer
+        self._on_refusal = on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             return  # No lifespan is spoken here.
         for_others = self._origins.headers(scope) if is_api(scope) else []
-        answer = _Answer(send, for_others, on_start=lambda status: self._on_answer(template_of(scope), status))
+        answer = _Answer(send, for_others, on_start=lambda status: self._count(scope, status))
         with log.request():
             await self._serve(scope, receive, answer)
+
+    def _count(self, scope: Scope, status: int) -> None:
+        self._on_answer(template_of(scope), status)
+        if 400 <= status < 500:
+            self._on_refusal(scope)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:

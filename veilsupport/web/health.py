@@ -63,6 +63,9 @@ class Health:
     def end_streams(self) -> None:
         """There are none."""
 
+    def misbehaved(self, circuit: str) -> None:
+        """Nobody comes here over a circuit."""
+
     def _answer(self, scope: Scope) -> tuple[int, bytes, bytes]:
         """(status, type, content). A body that came along is not read: the connection is closed on it."""
         hosts = [value for name, value in scope["headers"] if name == b"host"]

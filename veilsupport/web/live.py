@@ -51,12 +51,12 @@ from starlette.types import Receive, Scope, Send
 
 from veilsupport.desk import Listener
 from veilsupport.errors import VisitorError
-from veilsupport.limits import Act
 from veilsupport.model import Ended, Event, Session, SignedOut, Site
 from veilsupport.web.attended import Attended
 from veilsupport.web.fragments import Fragments
 from veilsupport.web.look import Look
-from veilsupport.web.pages import Pages, Visit, take
+from veilsupport.web.pages import Pages, Visit
+from veilsupport.web.shim import circuit_of
 from veilsupport.web.windows import Window
 
 HEARTBEAT_SECONDS: Final = 15.0
@@ -79,7 +79,7 @@ class Live:
             await instead(scope, receive, send)
             return
         assert visit.session is not None
-        window = self._pages.windows.open(visit.session.token_hash, _name_of(visit.request))
+        window = self._pages.windows.open(visit.session.token_hash, _name_of(visit.request), circuit_of(scope))
         await View(self._pages, visit.session, visit.site, window).run(receive, send)
 
     def _instead(self, visit: Visit) -> Response | None:
@@ -92,10 +92,10 @@ class Live:
         if self._pages.windows.gave_way(visit.session.token_hash, name):
             return self._pages.look.frame("moved.html", site=visit.site)
         try:
-            take(self._pages.limits, Act.STREAM, visit)
+            self._pages.open_stream(visit)
         except VisitorError as error:
             wait = max(5, round(error.retry_after_seconds or 0) + 1)
-            return self._pages.look.frame("stub.html", status=429, site=visit.site, seconds=wait)
+            return self._pages.look.frame("stub.html", status=error.status, site=visit.site, seconds=wait)
         if visit.request.method == "HEAD":
             return self._pages.look.frame("stub.html", site=visit.site, seconds=1)
         return None

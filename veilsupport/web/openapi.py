@@ -7,7 +7,7 @@ What OpenAPI has no words for stands beside it as `x-websocket`, `x-errors` and 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from veilsupport.model import BODY_MAX_CHARACTERS
 from veilsupport.web import api, frames, refusals, shapes, socket
 from veilsupport.web.guard import API_BODY_MAX_BYTES
 from veilsupport.web.look import Look
+from veilsupport.web.pace import Pace
 
 Json = dict[str, Any]
 
@@ -76,7 +77,7 @@ def _operation(row: api.Row) -> Json:
     if row.method == "GET":
         operation["parameters"] = _query(row.asks)
     elif row.asks is not shapes.Nothing:
-        operation["requestBody"] = {"required": True, "content": _json_of(row.asks)}
+        operation["requestBody"] = {"required": not row.takes_no_body, "content": _json_of(row.asks)}
     if "{id}" in row.path:
         place = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[0-9a-f]+$"}}
         operation["parameters"] = [place]
@@ -115,6 +116,9 @@ def _refusals(codes: Iterable[str]) -> Json:
 def _refusal(status: int, codes: list[str]) -> Json:
     meanings = [f"`{code}`: {refusals.CODES[code][1]}" for code in codes]
     answer: Json = {"description": "; ".join(meanings), "content": _json_of(shapes.ErrorAnswer)}
+    if "puzzle" in codes:
+        both = [_json_of(shape)["application/json"]["schema"] for shape in (shapes.PuzzleAnswer, shapes.ErrorAnswer)]
+        answer["content"] = {"application/json": {"schema": {"anyOf": both}}}
     if status in (429, 503):
         seconds = {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}
         answer["headers"] = {"Retry-After": seconds}
@@ -141,7 +145,11 @@ def _query(shape: type[shapes.Shape]) -> list[Json]:
 def _schemas() -> Json:
     """Every type by its name: as we read it where it comes in, as we write it where it goes out. It is not changed."""
     asked = {row.asks for row in api.TABLE} | set(frames.HEARD_FRAMES)
-    answered = {row.answers for row in api.TABLE if row.answers} | {*frames.TOLD_FRAMES, shapes.ErrorAnswer}
+    answered = {row.answers for row in api.TABLE if row.answers} | {
+        *frames.TOLD_FRAMES,
+        shapes.ErrorAnswer,
+        shapes.PuzzleAnswer,
+    }
     wanted = [(shape, "validation") for shape in asked] + [(shape, "serialization") for shape in answered - asked]
     wanted.sort(key=lambda each: each[0].__name__)
     _, definitions = models_json_schema(wanted, ref_template=_REF + "{model}")  # type: ignore[arg-type]
@@ -181,18 +189,21 @@ def _limit(row: limits.Row) -> Json:
 class Manual:
     """The same as a page, without scripts."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Look, pace: Pace, clock: Callable[[], float]) -> None:
         self._look = look
+        self._pace = pace
+        self._clock = clock
         self._document = document(look.prefix)
+        schemas = self._document["components"]["schemas"]
+        self._fields = {
+            name: [_field(schema, key) for key in schema.get("properties", {})] for name, schema in schemas.items()
+        }
 
     async def show(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
             raise VisitorError("This page does not take that.", status=405, code="method")
-        schemas = self._document["components"]["schemas"]
-        fields = {
-            name: [_field(schema, key) for key in schema.get("properties", {})] for name, schema in schemas.items()
-        }
-        return self._look.page("api.html", api=self._document, rows=api.TABLE, codes_of=codes_of, fields=fields)
+        self._pace.look(request.scope, session=None, now=self._clock())
+        return self._look.page("api.html", api=self._document, rows=api.TABLE, codes_of=codes_of, fields=self._fields)
 
 
 def _field(schema: Json, name: str) -> Json:

@@ -16,13 +16,16 @@ from starlette.responses import Response
 
 from veilsupport.desk import Desk
 from veilsupport.errors import StoreError, Unavailable, VisitorError
-from veilsupport.limits import Act, Limits
+from veilsupport.limits import Act
 from veilsupport.model import BODY_MAX_CHARACTERS, Message, Private, Session, Site
-from veilsupport.web import attended, forms, pace
+from veilsupport.web import attended, forms
 from veilsupport.web.attended import Attended
 from veilsupport.web.forms import Tokens
 from veilsupport.web.look import Look
+from veilsupport.web.pace import Pace, Solution
+from veilsupport.web.puzzle import Puzzle, PuzzleError
 from veilsupport.web.reading import Reading
+from veilsupport.web.shim import circuit_of
 from veilsupport.web.windows import Windows
 
 HISTORY: Final = 50  # Messages on one page.
@@ -56,16 +59,16 @@ class Visit:
     def today(self) -> int:
         return int(self.now // 86400)
 
+    @property
+    def solution(self) -> Solution:
+        """What the form holds to a puzzle."""
+        return Solution(self.form.get("puzzle", ""), self.form.get("answer", ""), self.once)
+
 
 def signed_in(visit: Visit) -> Session:
     """The session of a page that only shows with one."""
     assert visit.session is not None
     return visit.session
-
-
-def take(limits: Limits, act: Act, visit: Visit, *, account: bytes = b"") -> None:
-    """`pace.take` for a page."""
-    pace.take(limits, act, visit.request.scope, session=visit.session, account=account, now=visit.now)
 
 
 class Pages:
@@ -75,7 +78,7 @@ class Pages:
         self,
         *,
         desk: Desk,
-        limits: Limits,
+        pace: Pace,
         tokens: Tokens,
         look: Look,
         windows: Windows,
@@ -85,7 +88,7 @@ class Pages:
         self.desk = desk
         self.sites = sites
         self.windows = windows
-        self.limits = limits
+        self.pace = pace
         self.tokens = tokens
         self.look = look
         self.clock = clock
@@ -132,9 +135,21 @@ class Pages:
             self._refuse_to_mix(visit, visit.session)
             await self.send(visit)
             return self.look.go_to("/chat")
-        take(self.limits, Act.START, visit)
+        self.begin(visit)
         signed = await self.desk.visitor_starts(visit.text, seed=visit.once, now=visit.now, site=visit.site.name)
         return self.sign_in(self.look.go_to("/chat"), signed.token)
+
+    def begin(self, visit: Visit) -> None:
+        """A conversation is about to begin. VisitorError: 429, 503; PuzzleError (403)."""
+        self.pace.start(visit.request.scope, visit.solution, site=visit.site.name, now=visit.now)
+
+    def open_stream(self, visit: Visit) -> None:
+        """A live view is about to open. VisitorError: 429, 503."""
+        if self.windows.are_full(signed_in(visit).token_hash, circuit_of(visit.request.scope)):
+            raise VisitorError(
+                "Too many live views are open at this moment.", status=503, code="busy", retry_after_seconds=30
+            )
+        self.pace.take(Act.STREAM, visit.request.scope, session=visit.session, now=visit.now)
 
     def _refuse_to_mix(self, visit: Visit, session: Session) -> None:
         """Nobody becomes one and the same person to us, on two sites, without knowing it."""
@@ -151,8 +166,8 @@ class Pages:
         return self.look.page("return.html", code=visit.form.get("code", ""), **self.form(visit))
 
     async def come_back(self, visit: Visit) -> Response:
-        take(self.limits, Act.LOGIN, visit)
-        signed = await self.desk.visitor_returns(Private(visit.form.get("code", "")), now=visit.now)
+        with self.pace.returning(visit.request.scope, now=visit.now):
+            signed = await self.desk.visitor_returns(Private(visit.form.get("code", "")), now=visit.now)
         await self._end_earlier(visit)
         return self.sign_in(self.look.go_to("/chat"), signed.token)
 
@@ -162,9 +177,12 @@ class Pages:
     async def enter_account(self, visit: Visit) -> Response:
         """Sign in, or create the account, by which of the two buttons was pressed."""
         email, password = Private(visit.form.get("email", "")), Private(visit.form.get("password", ""))
-        take(self.limits, Act.LOGIN, visit, account=pace.account_of(email))
-        enter = self.desk.visitor_registers if "create" in visit.form else self.desk.visitor_logs_in
-        signed = await enter(email, password, now=visit.now)
+        if "create" in visit.form:
+            self.begin(visit)
+            signed = await self.desk.visitor_registers(email, password, now=visit.now)
+        else:
+            with self.pace.signing_in(visit.request.scope, email, visit.solution, now=visit.now):
+                signed = await self.desk.visitor_logs_in(email, password, now=visit.now)
         await self._end_earlier(visit)
         return self.sign_in(self.look.go_to("/chat"), signed.token)
 
@@ -234,7 +252,7 @@ class Pages:
         return self.look.go_to("/chat")
 
     async def send(self, visit: Visit) -> Message:
-        take(self.limits, Act.SEND, visit)
+        self.pace.send(visit.request.scope, signed_in(visit), now=visit.now)
         return await self.desk.visitor_says(
             signed_in(visit), visit.text, once=visit.once, now=visit.now, site=visit.site.name
         )
@@ -302,6 +320,16 @@ class Pages:
         """Whether somebody is there for visitors of that site, at this moment."""
         return attended.attended(self.desk.attendance(site.name, now=self.clock()))
 
+    def _puzzle(self, visit: Visit) -> Puzzle | None:
+        """What the form asks: before it is sent, where it will be needed; and whatever it was refused for."""
+        if isinstance(visit.error, PuzzleError):
+            return visit.error.puzzle
+        if visit.session is not None or visit.purpose not in _PUZZLED:
+            return None
+        if not (self.pace.is_pressed or visit.solution.id):
+            return None
+        return self.pace.puzzle(visit.solution, now=visit.now)
+
     def form(self, visit: Visit) -> dict[str, Any]:
         """What every template with a form needs."""
         return {
@@ -310,8 +338,12 @@ class Pages:
             "here": own_address(visit.request),
             "text": visit.text,
             "error": visit.error,
+            "puzzle": self._puzzle(visit),
             "max_characters": BODY_MAX_CHARACTERS,
         }
+
+
+_PUZZLED: Final = frozenset({"start", "embed", "account"})
 
 
 def own_address(request: Request) -> str:

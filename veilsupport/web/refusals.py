@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from veilsupport.errors import VisitorError
 from veilsupport.web import frames, shapes
+from veilsupport.web.puzzle import PuzzleError
 
 T = TypeVar("T")
 
@@ -33,12 +34,17 @@ CODES: Final = {
     "wrong_password": (401, "address and password do not belong together"),
     "blocked": (403, "the desk has ended this conversation; it can be read"),
     "wrong_origin": (403, "asked from a page that is not listed for any site"),
+    "puzzle": (
+        403,
+        "many come just now, or guess at this account: a person has to answer the question in `puzzle`",
+    ),
     "proxied": (403, "came through a proxy that takes visitors out of Tor"),
     "not_found": (404, "there is no such thing"),
     "unknown_code": (404, "no conversation has this return code"),
     "gone": (404, "the conversation was erased at this very moment"),
     "method": (405, "not with this method; `Allow` says which"),
     "slow": (408, "the body did not arrive in time; nothing was kept"),
+    "wait_for_answer": (409, "as much as may be written before the first answer; after it, this may be sent again"),
     "taken": (409, "the e-mail address is in use"),
     "damaged": (410, "the conversation's key was damaged on our disk"),
     "too_large": (413, "more than the API takes at once"),
@@ -48,6 +54,7 @@ CODES: Final = {
     "too_fast": (429, "slower, please; `Retry-After` says how long to wait"),
     "broken": (500, "a bug of ours; the desk starts again, and what was kept is kept"),
     "busy": (503, "too many people are signing in just now"),
+    "full": (503, "too much waits to be handed over to the admins; nothing was kept"),
     "unavailable": (503, "the disk does not take anything at this moment; nothing was kept"),
 }
 
@@ -121,9 +128,13 @@ def retry_after_of(error: VisitorError) -> int | None:
 
 def answer(error: VisitorError) -> Response:
     """The HTTP answer."""
-    content = shapes.ErrorAnswer(error=body_of(error)).model_dump_json()
-    response = Response(content, error.status, media_type="application/json")
-    if (wait := retry_after_of(error)) is not None:
+    wait = retry_after_of(error)
+    content = shapes.ErrorAnswer(error=body_of(error), retry_after=wait)
+    if isinstance(error, PuzzleError):
+        puzzle = shapes.Puzzle(id=error.puzzle.id, question=error.puzzle.question)
+        content = shapes.PuzzleAnswer(error=body_of(error), retry_after=wait, puzzle=puzzle)
+    response = Response(content.model_dump_json(), error.status, media_type="application/json")
+    if wait is not None:
         response.headers["retry-after"] = str(wait)
     if error.status == 401:
         response.headers["www-authenticate"] = "Bearer"

@@ -58,6 +58,7 @@ class Page:
 
     async def _answer(self, visit: Visit) -> Response:
         if visit.request.method in ("GET", "HEAD"):
+            self._pages.pace.look(visit.request.scope, session=visit.session, now=visit.now)
             return self._shown(visit)
         if visit.request.method != "POST" or self._row.act is None:
             raise VisitorError("This page does not take that.", status=405, code="method")

@@ -30,11 +30,13 @@ _TAKEN: Final = SetupError("The port for the page is taken, or not allowed.", hi
 
 
 class Site(Protocol):
-    """What `build` makes: an ASGI application whose open streams can be told to end."""
+    """What `build` makes: an ASGI application that can end its streams, and is told of circuits that send no HTTP."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
     def end_streams(self) -> None: ...
+
+    def misbehaved(self, circuit: str) -> None: ...
 
 
 class _Server(uvicorn.Server):

@@ -102,11 +102,25 @@ class Nothing(Shape):
     """No fields."""
 
 
+class Solution(Shape):
+    """The answer to a puzzle that a refusal has asked."""
+
+    id: str = Field(min_length=1, max_length=100, description="as the puzzle's")
+    answer: str = Field(max_length=100, description="a word or a number; case does not matter")
+
+
+class Arrival(Shape):
+    """Starting without saying who you are; the body may be left out."""
+
+    puzzle: Solution | None = Field(None, description="after a refusal with code `puzzle`")
+
+
 class Credentials(Shape):
     """Signing in, or making the account."""
 
     email: Email
     password: Password
+    puzzle: Solution | None = Field(None, description="after a refusal with code `puzzle`")
 
 
 class ReturnCode(Shape):
@@ -169,6 +183,20 @@ class ErrorAnswer(Shape):
     """Every answer that is not 2xx."""
 
     error: Error
+    retry_after: int | None = Field(None, ge=1, description="seconds to wait; with 429 and 503")
+
+
+class Puzzle(Shape):
+    """A question for a person, of a few words; good once, for half an hour."""
+
+    id: str
+    question: str
+
+
+class PuzzleAnswer(ErrorAnswer):
+    """The refusal with code `puzzle`: ask the person, and send the same again with `puzzle`."""
+
+    puzzle: Puzzle
 
 
 class User(Shape):

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import resource
 from typing import Any, Final, cast
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 # torspec's rend-spec, and src/core/or/connection_edge.c (export_hs_client_circuit_id).
@@ -33,6 +35,29 @@ DRAIN_SECONDS: Final = 60.0
 
 CIRCUIT_PREFIX: Final = "circ-"
 
+# File descriptors that pages never take: the database, tor, the line to the admins and the operator's own questions.
+_RESERVED: Final = 64
+_TOO_MANY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html; charset=utf-8\r\nRetry-After: 30\r\n"
+    b"Cache-Control: no-store\r\nReferrer-Policy: same-origin\r\nConnection: close\r\n\r\n"
+    b"<!doctype html><html lang=en><meta charset=utf-8><title>Please wait</title>%b<p>There are too many people here at"
+    b" this moment. Please try again in half a minute; to keep what you have written, go back first.</html>"
+)
+_AGAIN: Final = b"<meta http-equiv=refresh content=30>"
+
+
+def circuit_of(scope: Scope) -> str | None:
+    """The circuit a request came over; None on loopback."""
+    client = scope.get("client")
+    return client[0] if client and client[0].startswith(CIRCUIT_PREFIX) else None
+
+
+def is_one_too_many(transport: asyncio.BaseTransport) -> bool:
+    """Whether that connection leaves too few descriptors for the rest: of those that are free the lowest is taken."""
+    socket = transport.get_extra_info("socket")
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return socket is not None and socket.fileno() >= limit - min(_RESERVED, limit // 4)
+
 
 class PatientProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, with limits of time and size for headers and of time for reading our answer."""
@@ -45,6 +70,8 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect_headers()
+        if is_one_too_many(transport):  # Through tor it had its answer already.
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         cycle = cast(RequestResponseCycle | None, self.cycle)  # None before the first request, whatever it says.
@@ -80,6 +107,12 @@ class PatientProtocol(HttpToolsProtocol):
             self.transport.abort()  # uvicorn would let both write into one connection, and forget the first.
             return
         super().handle_websocket_upgrade()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP; the application never sees it, but is told that this circuit sends such things."""
+        if self.client is not None and self.client[0].startswith(CIRCUIT_PREFIX):
+            self.config.loaded_app.misbehaved(self.client[0])
+        super().send_400_response(msg)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -151,6 +184,11 @@ class OnionProtocol(asyncio.Protocol):
         line = _LINE.match(self._received)
         if line is None:
             self._transport.abort()
+            return
+        if is_one_too_many(self._transport):
+            is_read = self._received[line.end() :].startswith(b"GET ")  # A form's answer is not fetched by itself.
+            self._transport.write(_TOO_MANY % (_AGAIN if is_read else b""))
+            self._transport.close()
             return
         self._hand_over(line)
 

@@ -64,7 +64,7 @@ from starlette.types import Receive, Scope, Send
 
 from veilsupport.desk import Desk
 from veilsupport.errors import StoreError, Unavailable, VisitorError
-from veilsupport.limits import Act, Limits
+from veilsupport.limits import Act
 from veilsupport.model import (
     AttendanceChanged,
     Changed,
@@ -80,75 +80,32 @@ from veilsupport.model import (
     StandingChanged,
     Typing,
 )
-from veilsupport.web import api, frames, pace, refusals, shapes
+from veilsupport.web import api, frames, refusals, shapes
+from veilsupport.web.exchange import End, Wire
 from veilsupport.web.forms import COOKIE, plausible_token
 from veilsupport.web.frames import Close
-from veilsupport.web.guard import TEMPLATE, circuit_of
+from veilsupport.web.guard import TEMPLATE
 from veilsupport.web.origins import Origins, is_own
+from veilsupport.web.pace import Pace
 from veilsupport.web.reading import Reading
+from veilsupport.web.shim import circuit_of
 from veilsupport.web.told import Told
 
 AUTH_SECONDS: Final = 15.0
 SOCKETS_PER_SESSION: Final = 10
+SOCKETS_MAX: Final = 5000  # of all sessions: 24 KiB each (facts/speed.md), 120 MB
 WAITING_MAX: Final = 512  # sockets that have not signed in yet
 WAITING_PER_CIRCUIT: Final = 8
 _PATIENCE_SECONDS: Final = 3600.0  # Only so that no wait is without an end.
 _PAGE: Final = 50
 
 
-class _End(Exception):
-    """How a socket ends before it is signed in, or from its reading side."""
-
-    def __init__(self, code: Close) -> None:
-        super().__init__()
-        self.code = code
-
-
-class _Wire:
-    """One socket's frames. Once the other side is gone, telling does nothing."""
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
-        self._send = send
-        self.gone = False
-
-    async def accept(self) -> None:
-        await self._receive()  # websocket.connect
-        await self._tell({"type": "websocket.accept"})
-
-    async def hear(self) -> str:
-        """The next frame's text. Raises _End: it was binary, or there is nobody any more."""
-        event = await self._receive()
-        if event["type"] == "websocket.disconnect":
-            self.gone = True
-            raise _End(Close.LEFT)
-        text = event.get("text")
-        if text is None:
-            raise _End(Close.BINARY)
-        return str(text)
-
-    async def tell(self, frame: shapes.Shape) -> None:
-        await self._tell({"type": "websocket.send", "text": frame.model_dump_json()})
-
-    async def close(self, code: Close) -> None:
-        await self._tell({"type": "websocket.close", "code": int(code), "reason": code.name.lower()})
-        self.gone = True
-
-    async def _tell(self, event: dict[str, object]) -> None:
-        if self.gone:
-            return
-        try:
-            await self._send(event)
-        except OSError:  # The ASGI specification's way to say that the other side has gone.
-            self.gone = True
-
-
 class Sockets:
     """The ASGI end point, and all that is open there."""
 
-    def __init__(self, *, desk: Desk, limits: Limits, origins: Origins, clock: Callable[[], float]) -> None:
+    def __init__(self, *, desk: Desk, pace: Pace, origins: Origins, clock: Callable[[], float]) -> None:
         self.desk = desk
-        self.limits = limits
+        self.pace = pace
         self.clock = clock
         self._origins = origins
         self._of: defaultdict[bytes, list[_Talk]] = defaultdict(list)
@@ -163,11 +120,11 @@ class Sockets:
         if scope["path"] != api.SOCKET_PATH:
             raise VisitorError("There is no such end point.", status=404, code="not_found")
         scope[TEMPLATE] = api.SOCKET_PATH
-        wire = _Wire(receive, send)
+        wire = Wire(receive, send)
         await wire.accept()
         try:
             talk = await self._entered(scope, wire)
-        except _End as end:
+        except End as end:
             await wire.close(end.code)
             return
         try:
@@ -182,18 +139,21 @@ class Sockets:
         for talk in [talk for talks in self._of.values() for talk in talks]:
             talk.end(Close.GOING_AWAY)
 
-    async def _entered(self, scope: Scope, wire: _Wire) -> _Talk:
-        """The signed-in socket in its place. Raises _End."""
+    async def _entered(self, scope: Scope, wire: Wire) -> _Talk:
+        """The signed-in socket in its place. Raises End."""
         try:
             asked = await self._asked(scope, wire)
             if self._closing:
-                raise _End(Close.GOING_AWAY)
+                raise End(Close.GOING_AWAY)
             session = self._session(scope, asked)
             # No waiting from here to the listener: an end of this session is either seen here or told there.
-            pace.take(self.limits, Act.STREAM, scope, session=session, now=self.clock())
+            if len(self) >= SOCKETS_MAX and session.token_hash not in self._of:
+                raise End(Close.UNAVAILABLE)
+            self.pace.take(Act.STREAM, scope, session=session, now=self.clock())
         except VisitorError as error:
+            self.pace.refused(scope, now=self.clock())
             await wire.tell(refusals.frame(error))
-            raise _End(Close.TOO_FAST if error.status == 429 else Close.BAD_AUTH) from None
+            raise End(Close.TOO_FAST if error.status == 429 else Close.BAD_AUTH) from None
         talk = _Talk(self, session, wire, scope, after=asked.after, site=self._origins.site_of(scope) or "")
         siblings = self._of[session.token_hash]
         siblings.append(talk)
@@ -201,27 +161,27 @@ class Sockets:
             oldest.end(Close.REPLACED)
         return talk
 
-    async def _asked(self, scope: Scope, wire: _Wire) -> frames.AuthFrame:
-        """What the address says, else the first frame. VisitorError: it does not fit. Raises _End: none came."""
+    async def _asked(self, scope: Scope, wire: Wire) -> frames.AuthFrame:
+        """What the address says, else the first frame. VisitorError: it does not fit. Raises End: none came."""
         query = api.query_of(scope)
         given = refusals.checked(lambda: frames.SocketQuery.model_validate(query))
         if given.token is not None:
             return frames.AuthFrame(type="auth", token=given.token, after=given.after)
         circuit = circuit_of(scope)
         if self._waiting.total() >= WAITING_MAX or (circuit and self._waiting[circuit] >= WAITING_PER_CIRCUIT):
-            raise _End(Close.UNAVAILABLE)
+            raise End(Close.UNAVAILABLE)
         self._waiting[circuit] += 1
         try:
             async with asyncio.timeout(AUTH_SECONDS):
                 text = await wire.hear()
         except TimeoutError:
-            raise _End(Close.NO_AUTH) from None
+            raise End(Close.NO_AUTH) from None
         finally:
             self._waiting -= Counter([circuit])  # Unlike an item's, this also forgets what has come to zero.
         return refusals.checked(lambda: frames.AuthFrame.model_validate_json(text))
 
     def _session(self, scope: Scope, asked: frames.AuthFrame) -> Session:
-        """VisitorError: neither token nor cookie, or both. Raises _End: it opens no session."""
+        """VisitorError: neither token nor cookie, or both. Raises End: it opens no session."""
         if (asked.token is None) == (asked.cookie is None):
             raise VisitorError("Give either a token, or a cookie from our own page.", field="token")
         value = asked.token
@@ -230,7 +190,7 @@ class Sockets:
         token = plausible_token(value)
         session = self.desk.open_session(token) if token is not None else None
         if session is None:
-            raise _End(Close.SIGNED_OUT)
+            raise End(Close.SIGNED_OUT)
         return session
 
     def _forget(self, talk: _Talk) -> None:
@@ -244,13 +204,13 @@ class _Talk:
     """One signed-in socket: what it has told, and what it does with what it hears."""
 
     def __init__(
-        self, sockets: Sockets, session: Session, wire: _Wire, scope: Scope, *, after: int | None, site: str
+        self, sockets: Sockets, session: Session, wire: Wire, scope: Scope, *, after: int | None, site: str
     ) -> None:
         self.session = session
         self.listener = sockets.desk.listen(session)
         self._desk = sockets.desk
         self._reading = Reading(sockets.desk, session)
-        self._limits = sockets.limits
+        self._pace = sockets.pace
         self._clock = sockets.clock
         self._wire = wire
         self._scope = scope
@@ -362,7 +322,7 @@ class _Talk:
                 text = await self._wire.hear()
                 if self._over is None:  # What comes after an end is neither taken nor acked.
                     await self._take(text)
-        except _End as end:
+        except End as end:
             self.end(end.code)
 
     async def _take(self, text: str) -> None:
@@ -387,7 +347,7 @@ class _Talk:
     async def _keep(self, frame: frames.SendFrame) -> None:
         """Keep the message; `_show` acks it when its turn comes, or it is acked here when that has passed."""
         now = self._clock()
-        pace.take(self._limits, Act.SEND, self._scope, session=self.session, now=now)
+        self._pace.send(self._scope, self.session, now=now)
         message = await self._desk.visitor_says(
             self.session, frame.content, once=shapes.once_of(frame.id), now=now, site=self._site
         )

@@ -9,18 +9,21 @@ newer one out in turn. Knows neither HTTP nor the desk; bounded.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Final
 
 PER_SESSION: Final = 2
+PER_CIRCUIT: Final = 16  # people behind one circuit are few; tor lets it have 32 connections in all
+OPEN_MAX: Final = 5000  # of all sessions: 22 KiB each (facts/speed.md), 110 MB
 _REMEMBERED: Final = 4096
 
 
 class Window:
     """One open live view; `over` is set when it has to end."""
 
-    def __init__(self, session: bytes, name: str) -> None:
+    def __init__(self, session: bytes, name: str, circuit: str | None) -> None:
         self.session = session
+        self.circuit = circuit
         self.name = name
         self.over = asyncio.Event()
 
@@ -32,19 +35,28 @@ class Windows:
         self._open: dict[bytes, list[Window]] = {}
         self._gave_way: OrderedDict[tuple[bytes, str], None] = OrderedDict()
         self._closing = False
+        self._by_circuit: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))
 
-    def open(self, session: bytes, name: str) -> Window:
+    def are_full(self, session: bytes, circuit: str | None) -> bool:
+        """Whether there is no place for one more; a session that has one already takes its own."""
+        if session in self._open:
+            return False
+        return len(self) >= OPEN_MAX or (circuit is not None and self._by_circuit[circuit] >= PER_CIRCUIT)
+
+    def open(self, session: bytes, name: str, circuit: str | None = None) -> Window:
         """Reserve a place, ending the oldest when there are too many. The same window's earlier view ends too."""
-        window = Window(session, name)
+        window = Window(session, name, circuit)
         if self._closing:
             window.over.set()
         siblings = self._open.setdefault(session, [])
         for earlier in [each for each in siblings if each.name == name]:
             self._end(earlier)
         siblings.append(window)
+        if circuit is not None:
+            self._by_circuit[circuit] += 1
         for oldest in siblings[:-PER_SESSION]:
             self._remember(oldest)
             self._end(oldest)
@@ -55,6 +67,7 @@ class Windows:
         siblings = self._open.get(window.session, [])
         if window in siblings:
             siblings.remove(window)
+            self._leave_circuit(window)
         if not siblings:
             self._open.pop(window.session, None)
 
@@ -76,6 +89,11 @@ class Windows:
     def _end(self, window: Window) -> None:
         window.over.set()
         self._open[window.session].remove(window)
+        self._leave_circuit(window)
+
+    def _leave_circuit(self, window: Window) -> None:
+        if window.circuit is not None:
+            self._by_circuit -= Counter([window.circuit])  # Also forgets what has come to zero.
 
     def _remember(self, window: Window) -> None:
         self._gave_way[window.session, window.name] = None

@@ -97,6 +97,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         self.conn.frames_seen = 0  # The request is an event too, but no frame.
 
+    def send_receive_event_to_app(self) -> None:
+        try:
+            super().send_receive_event_to_app()
+        except InvalidState:  # It is not UTF-8, and the client's close frame, right behind it, is answered already.
+            self.handle_parser_exception()
+
     def handle_parser_exception(self) -> None:
         """The connection fails; `conn` knows why, and has the close frame ready. Also after an ordinary close."""
         self._ended = True
@@ -117,7 +123,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     # ---- out -----------------------------------------------------------------------------------------------
 
     async def send(self, message: Any) -> None:
-        await self.writable.wait()
+        while not self.writable.is_set():  # It may be full again when it is our turn.
+            await self.writable.wait()
+        # From here to the end nothing waits, so that what is true here stays true.
         if self.disconnected or self.close_sent or self.transport.is_closing():
             raise ClientDisconnected
         await super().send(message)

@@ -164,7 +164,9 @@ class Bridge:
     def _visitor_types(self, conversation: Conversation) -> None:
         """In the room; in a chat only to admins for whom it is plain who is writing: there it could be anyone."""
         alias, now = conversation.alias, self._clock()
-        if not self._outgoing.ready.is_set() or (self._typed[0] == alias and now - self._typed[1] < _TYPING_SECONDS):
+        if not self._outgoing.ready.is_set():
+            return
+        if self._typed[0] == alias and 0 <= now - self._typed[1] < _TYPING_SECONDS:
             return
         self._typed = (alias, now)
         if self._desk.has_room(conversation.id):

@@ -119,7 +119,7 @@ class Card:
             return ["Nobody waits for an answer."]
         shown = [each.words for each in waiting[:_SHOWN_MAX]]
         more = [f"and {len(waiting) - _SHOWN_MAX} more: !list"] if len(waiting) > _SHOWN_MAX else []
-        return [f"Waiting for an answer: {len(waiting)}", *shown, *more]
+        return [f"Waiting for an answer: {sum(1 + each.folded for each in waiting)}", *shown, *more]
 
     async def _post(self, admin: Admin | None, waiting: list[Waiting], new: _Posted) -> None:
         """Instead of the message `new.first_id`, if it has one; else as a message of its own."""

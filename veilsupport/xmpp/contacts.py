@@ -29,7 +29,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from veilsupport.desk import Desk
 from veilsupport.errors import NotFound, StoreError, Unavailable
-from veilsupport.model import Admin, Conversation, Delivery, Private, Role, Standing
+from veilsupport.model import Admin, Conversation, Delivery, Private, Request, Role, Standing
 from veilsupport.xmpp import profiles, signals, stanzas, titles
 from veilsupport.xmpp.attending import Attending
 from veilsupport.xmpp.component import Component
@@ -187,7 +187,9 @@ class Contacts:
     def typing(self, conversation: Conversation) -> None:
         """Their visitor is writing: to those who are there."""
         contact, now = self._contacts.get(conversation.id), self._clock()
-        if contact is None or not self._outgoing.ready.is_set() or now - contact.typed_at < _TYPING_SECONDS:
+        if contact is None or not self._outgoing.ready.is_set():
+            return
+        if 0 <= now - contact.typed_at < _TYPING_SECONDS:
             return
         contact.typed_at = now
         for admin in self._readers(conversation):
@@ -278,6 +280,9 @@ class Contacts:
     async def _bring_up_to_date(self, conversation: bytes) -> None:
         del self._stale[conversation]
         try:
+            found = self._desk.conversation_of(conversation)
+            if found and found.request is Request.FOLDED and conversation not in self._contacts:
+                return  # nobody is asked for leave before it is opened
             contact = await self._contact(conversation)
         except StoreError:
             self._stale[conversation] = None

@@ -157,7 +157,7 @@ class Direct:
             echo = stanzas.echo(alias)
             await self._desk.admin_says(admin, alias, held.body, intake=intake, now=self._clock(), echo=echo)
             del self._held[admin]
-        elif alias in self._desk.open_aliases(admin):
+        elif alias in self._desk.open_aliases(admin, folded=True):
             text = f"Nothing is held back. What you write now without a name goes to {alias}."
             await self._tell(admin, text, intake)
         else:

@@ -79,7 +79,7 @@ _PLAIN: Final = {
 }
 _STORE: Final = "{urn:xmpp:hints}store"
 _NO_STORE: Final = ("{urn:xmpp:hints}no-store", "{urn:xmpp:hints}no-permanent-store")
-_LOGGERS: Final = "omemo oldmemo twomemo slixmpp_omemo doubleratchet x3dh xeddsa xmlschema elementpath".split()
+_LOGGERS: Final = "omemo oldmemo twomemo slixmpp_omemo doubleratchet x3dh xeddsa".split()
 _PREFIX_MIN: Final = 8
 _NEWS_SECONDS: Final = 30.0  # a server that keeps its keys to itself must not keep everyone waiting
 

@@ -17,7 +17,6 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement
 
 import doubleratchet
-from oldmemo import etree
 from oldmemo.oldmemo import BundleImpl
 from omemo.backend import DecryptionFailed, KeyExchangeFailed
 from omemo.bundle import Bundle
@@ -54,6 +53,7 @@ from veilsupport.xmpp.omemo_library import (
 )
 from veilsupport.xmpp.omemo_nodes import Hidden, Nodes, Unreached
 from veilsupport.xmpp.omemo_terms import NAMESPACE, Device, DeviceTrust, NewDevice, Undecryptable, Why
+from veilsupport.xmpp.omemo_xml import parse_message, serialize_bundle, serialize_device_list, serialize_message
 
 _UNDECIDED: Final = "undecided"
 _UNTOLD: Final = "/veilsupport/untold/"
@@ -124,11 +124,11 @@ class Sessions(SessionManager):
             self.bundle_is_due = True
 
     async def bundle(self) -> Element:
-        return etree.serialize_bundle(await self._backend.get_bundle(self._own, self.device_id))
+        return serialize_bundle(await self._backend.get_bundle(self._own, self.device_id))
 
     def device_list(self) -> Element:
         """Ours alone: the account has no other user, so any other device is what is left of a lost state."""
-        return etree.serialize_device_list({self.device_id: None})
+        return serialize_device_list({self.device_id: None})
 
     async def compare(self) -> None:
         """See which of our two nodes on the server are not what they should be. Unreached, Unavailable."""
@@ -179,7 +179,7 @@ class Sessions(SessionManager):
         while reachable:
             try:
                 messages, _ = await self.encrypt(reachable, {NAMESPACE: body.encode()})
-                return etree.serialize_message(next(iter(messages))), unreachable
+                return serialize_message(next(iter(messages))), unreachable
             except NoEligibleDevices as error:
                 unreachable |= dict.fromkeys(error.bare_jids, Why.UNREACHED)
                 reachable -= error.bare_jids
@@ -243,7 +243,7 @@ class Sessions(SessionManager):
 
     async def _open(self, envelope: Element, sender: str, device_id: int, *, again: bool = False) -> str:
         try:
-            message = await etree.parse_message(envelope, sender, self._own, self)
+            message = await parse_message(envelope, sender, self._own, self)
             plaintext, _, _ = await self.decrypt(message)
             return "" if plaintext is None else plaintext.decode()
         except VeilError:
@@ -393,6 +393,6 @@ class Sessions(SessionManager):
     async def _send_message(self, message: Message, bare_jid: str) -> None:  # type: ignore[override]
         """Keys without words: the answer to a key exchange, a turn of the ratchet, a new session."""
         stanza = Element("{jabber:client}message", {"to": bare_jid, "type": "chat"})
-        stanza.append(etree.serialize_message(message))
+        stanza.append(serialize_message(message))
         SubElement(stanza, "{urn:xmpp:hints}store")
         self.due.append(stanza)

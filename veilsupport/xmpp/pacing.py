@@ -19,6 +19,26 @@ _QUEUED_SECONDS: Final = 1.5  # what may wait in the server's socket
 _SHRINK: Final = 0.7
 
 
+class Turns:
+    """So many at once, and then so many a minute: for what a server or its admins cannot take in any number."""
+
+    def __init__(self, at_once: int, per_minute: float) -> None:
+        self._most = float(at_once)
+        self._left = float(at_once)
+        self._per_second = per_minute / 60
+        self._counted_at: float | None = None
+
+    def take(self, *, now: float) -> bool:
+        """Whether it is one's turn; a clock that steps back gives nothing."""
+        passed = max(0.0, now - self._counted_at) if self._counted_at is not None else 0.0
+        self._left = min(self._most, self._left + passed * self._per_second)
+        self._counted_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class Window:
     """The stanzas under way, by id. Instants are the caller's seconds and only ever grow."""
 

@@ -8,6 +8,11 @@ from typing import Final
 ASK_AGAIN_SECONDS: Final = 300.0
 
 
+def is_over(until: float, *, now: float, at_most: float) -> bool:
+    """Whether a pause is over that ends at `until` and began as `at_most` seconds; also when the clock was set back."""
+    return not 0 < until - now <= at_most
+
+
 class Refusals:
     """Rooms by their conversation; None stands for all of them."""
 
@@ -24,7 +29,8 @@ class Refusals:
 
     def due(self) -> list[bytes | None]:
         """Those to be asked for again now; each is forgotten by that."""
-        found = [each for each, at in self._again_at.items() if at <= self._clock()]
+        now = self._clock()
+        found = [each for each, at in self._again_at.items() if is_over(at, now=now, at_most=ASK_AGAIN_SECONDS)]
         for each in found:
             del self._again_at[each]
         return found

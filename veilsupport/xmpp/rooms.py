@@ -37,13 +37,18 @@ from veilsupport.xmpp.jobs import Job, Jobs, Urgency
 from veilsupport.xmpp.line import Line
 from veilsupport.xmpp.opening import PATIENCE, Opening
 from veilsupport.xmpp.outgoing import Outgoing
+from veilsupport.xmpp.pacing import Turns
 from veilsupport.xmpp.place import Place, Places, State
-from veilsupport.xmpp.refusals import Refusals
+from veilsupport.xmpp.refusals import Refusals, is_over
 from veilsupport.xmpp.roomservice import Refused, RoomService
 from veilsupport.xmpp.roomtalk import RoomTalk
 from veilsupport.xmpp.tending import Tending
 
 _AT_ONCE: Final = 8  # rooms that are seen to side by side
+# Rooms that are made, which each ring and stay on the phones: a rush of them would bury the conversations that exist.
+_NEW_AT_ONCE: Final = 120
+_NEW_PER_MINUTE: Final = 60
+_TURN_SECONDS: Final = 5.0
 _HELD_MAX: Final = 2000  # live lines that wait for their room's archive; beyond, the archive has them
 _PAUSES: Final = (1.0, 3.0, 10.0, 20.0)  # a visitor waits for what comes through that room
 _STEADY_SECONDS: Final = 30.0  # in a room for that long, and being thrown out is no reason to hesitate
@@ -81,6 +86,7 @@ class Rooms:
         self._going = asyncio.Event()
         self._told: set[str] = set()  # what the admins have been told of refusals
         self._refusals = Refusals(clock=clock)
+        self._new_rooms = Turns(_NEW_AT_ONCE, _NEW_PER_MINUTE)
         self._members_seen_to: set[bytes] = set()  # conversations whose room has the members of this process
         self._opening = Opening(desk, line, outgoing, talk, self._service, placed=self._places.placed, clock=clock)
         self._tending = Tending(desk, line, language=language, may_read=self._opening.may_read, clock=clock)
@@ -305,9 +311,12 @@ class Rooms:
 
     def _later(self, place: Place) -> None:
         """Another attempt, the first one soon."""
-        place.state = State.OUT
-        place.again_at = self._clock() + (0.0, *_PAUSES)[min(place.failures, len(_PAUSES))]
+        self._wait(place, (0.0, *_PAUSES)[min(place.failures, len(_PAUSES))])
         place.failures += 1
+
+    def _wait(self, place: Place, seconds: float) -> None:
+        place.state = State.OUT
+        place.again_at = self._clock() + seconds
         self._news.set()
 
     async def _work(self) -> None:
@@ -330,6 +339,9 @@ class Rooms:
     async def _bring_up(self, place: Place) -> None:
         """One attempt; what fails for a while is tried again after a pause."""
         if place not in self._places:
+            return
+        if place.conversation and not place.address and not self._new_rooms.take(now=self._clock()):
+            self._wait(place, _TURN_SECONDS)
             return
         try:
             async with place.busy:
@@ -424,7 +436,7 @@ class Rooms:
             if not self._outgoing.ready.is_set():
                 continue
             for place in self._places:
-                if place.state is State.OUT and place.again_at <= self._clock():
+                if place.state is State.OUT and is_over(place.again_at, now=self._clock(), at_most=_PAUSES[-1]):
                     self._see_to(place)
                 elif place.is_ready and place.looks_stale:
                     await self._look_after(place)

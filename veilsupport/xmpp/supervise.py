@@ -13,6 +13,7 @@ It knows nothing of what goes over the connection.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from typing import Any, Final, Protocol
 
 from veilsupport.xmpp import signals
 from veilsupport.xmpp.signals import Trouble
+
+logger = logging.getLogger("veilsupport.xmpp")
 
 _GOODBYE_SECONDS: Final = 1.5
 
@@ -99,6 +102,7 @@ class Supervisor:
         self._clock = clock
         self._pace = pace
         self._was_ready = False  # in the present connection
+        self._logged = ""  # the refusal that the log has last
 
     async def run(self, stop: asyncio.Event, *jobs: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """All of it, and the jobs beside it, until `stop`; then closed in order within two seconds.
@@ -128,10 +132,10 @@ class Supervisor:
         pause = self._pace.first_pause
         while True:
             self._show(Phase.CONNECTING, "connecting to the XMPP server", self.state.trouble)
-            began = self._clock()
+            began = asyncio.get_running_loop().time()
             self._link.open()
             await self._one_connection()
-            if self._was_ready and self._clock() - began >= self._pace.steady:
+            if self._was_ready and asyncio.get_running_loop().time() - began >= self._pace.steady:
                 pause = self._pace.first_pause
             await asyncio.sleep(self._announce(pause * random.uniform(0.5, 1.5)))  # noqa: S311 - jitter
             pause = min(pause * 2, self._pace.longest_pause)
@@ -176,6 +180,9 @@ class Supervisor:
         trouble = self._link.trouble or signals.HUNG_UP
         if trouble.refused:
             pause = max(pause, self._pace.refused_pause)
+            if trouble.words != self._logged:
+                logger.warning("the XMPP server cannot be used: %s", trouble.words)  # constants of signals.py
+        self._logged = trouble.words if trouble.refused else ""
         phase = Phase.REFUSED if trouble.refused else Phase.WAITING
         summary = "the XMPP server cannot be used" if trouble.refused else "not connected to the XMPP server"
         self._show(phase, f"{summary}; next try in {max(1, round(pause))} s", trouble.words, pause)

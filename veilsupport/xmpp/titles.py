@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from veilsupport.model import Conversation, Site, Standing
+from veilsupport.model import Conversation, Request, Site, Standing
 
 
 def name(alias: str, site: Site) -> str:
@@ -24,12 +24,13 @@ def status(conversation: Conversation, site: Site, *, owner: str) -> str:
     return _joined(site.title, *_how_it_stands(conversation, owner)) or "open"
 
 
-def _how_it_stands(conversation: Conversation, owner: str) -> tuple[str, str]:
+def _how_it_stands(conversation: Conversation, owner: str) -> tuple[str, ...]:
     whose = f"with {owner}" if owner else ""
     if conversation.standing is not Standing.OPEN:
         return conversation.standing.value, whose
     waits = conversation.waiting_minute is not None
-    return f"waiting since {_time(conversation.waiting_minute or 0)}" if waits else "", whose
+    new = "request" if conversation.request is not Request.ACCEPTED else ""
+    return new, f"waiting since {_time(conversation.waiting_minute or 0)}" if waits else "", whose
 
 
 def _joined(*parts: str) -> str:
