@@ -27,7 +27,8 @@ from tests.browser import tell as tell_browser
 from tests.desks import ADA, BERT, FREELY, KEY, NOON, desk_in, hand_over, intake, start
 from tests.program import Program
 from tests.program import tell as tell_program
-from veilsupport import cli_keeping, controlsocket, crypto, directory
+from veilsupport import controlsocket, crypto, directory
+from veilsupport.cli import keeping as cli_keeping
 from veilsupport.crypto import ArchiveSetting
 from veilsupport.desk import Desk
 from veilsupport.desk.core import ARCHIVE_SETTING
@@ -496,7 +497,7 @@ LIMITED = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-from veilsupport import cli_keeping
+from veilsupport.cli import keeping as cli_keeping
 cli_keeping.archive(
     ["export", "--data", "{data}", "--words-file", "{data}/../words", "--output", "{out}"], standalone_mode=False
 )

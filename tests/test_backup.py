@@ -31,16 +31,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_store import added, message, visitor
-from veilsupport import backup, crypto, sealedfile
-from veilsupport.cli_backup import backup as backup_command
-from veilsupport.cli_backup import restore as restore_command
+from veilsupport import crypto
+from veilsupport.cli.backup import backup as backup_command
+from veilsupport.cli.backup import restore as restore_command
+from veilsupport.cli.terminal import complain
 from veilsupport.crypto import ApplianceKey, Cost
 from veilsupport.directory import DATABASE, KEY, ONION_KEY, RESTORED, DataDirectory, Onion
 from veilsupport.errors import SetupError
 from veilsupport.model import Private
-from veilsupport.sealedfile import OpenedFile, SealingFile
+from veilsupport.moving import backup, sealedfile
+from veilsupport.moving.sealedfile import OpenedFile, SealingFile
 from veilsupport.store import SCHEMA_VERSION, Store, snapshot
-from veilsupport.terminal import complain
 
 WORD = Private("correct horse")
 CHEAP = Cost(passes=1, memory_kib=8)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from veilsupport import config
-from veilsupport.cli_admin import admin
+from veilsupport.cli.admin import admin
 from veilsupport.config import FILE_NAME, AdminSettings
 from veilsupport.errors import SetupError, SetupErrors
 

@@ -14,7 +14,7 @@ from tests.live.overhttp import browser_at
 from tests.ports import free_port
 from veilsupport import config, directory, people
 from veilsupport.cli import cli
-from veilsupport.cli_desk import _LINE_MAX_BYTES
+from veilsupport.cli.desk import _LINE_MAX_BYTES
 from veilsupport.config import FILE_NAME
 from veilsupport.model import Admin, EndToEnd, Private, Role
 

@@ -18,7 +18,7 @@ from nacl.public import PrivateKey
 
 from veilsupport import config, crypto, directory
 from veilsupport.cli import cli
-from veilsupport.cli_status import in_words
+from veilsupport.cli.status import in_words
 from veilsupport.config import FILE_NAME, Config
 from veilsupport.directory import ONION_KEY, DataDirectory, Onion
 from veilsupport.errors import SetupError, SetupErrors

@@ -13,7 +13,7 @@ import pytest
 from tests.live.appliance import COMMAND, run_command
 from tests.live.pseudoterminal import PseudoTerminal
 from tests.ports import free_port
-from veilsupport.answers import Answers, applied, from_file, over
+from veilsupport.cli.answers import Answers, applied, from_file, over
 from veilsupport.config import FILE_NAME, Config
 from veilsupport.errors import SetupErrors
 

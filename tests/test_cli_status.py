@@ -17,13 +17,13 @@ from tests.ports import free_ports
 from tests.test_metrics import WELL
 from veilsupport import directory
 from veilsupport.alarms import DISK_LOW_BYTES
-from veilsupport.cli_status import in_words, span
+from veilsupport.cli.status import in_words, span
 from veilsupport.config import FILE_NAME
 
 NAMES = (
     "version versions uptime_seconds ready parts page reachable_since tor xmpp mode trouble pressed_by admins"
-    " conversations_open waiting_to_be_delivered oldest_waiting_seconds pages_open streams_open sockets_open rooms disk_free_bytes"
-    " database_bytes"
+    " conversations_open waiting_to_be_delivered oldest_waiting_seconds pages_open streams_open sockets_open rooms"
+    " disk_free_bytes database_bytes"
 )
 
 

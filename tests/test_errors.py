@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from veilsupport import sealedfile
 from veilsupport.errors import Unavailable, VisitorError
+from veilsupport.moving import sealedfile
 
 PACKAGE = Path(__file__).resolve().parent.parent / "veilsupport"
 

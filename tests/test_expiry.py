@@ -20,7 +20,8 @@ from tests.browser import tell as tell_browser
 from tests.desks import ADA, BERT, NOON, desk_in, hand_over, intake, reopened, start
 from tests.program import Program
 from tests.program import tell as tell_program
-from veilsupport import cli_keeping, controlsocket, crypto
+from veilsupport import controlsocket, crypto
+from veilsupport.cli import keeping as cli_keeping
 from veilsupport.config import parse
 from veilsupport.desk import Desk
 from veilsupport.directory import DATABASE, STATUS_SOCKET, DataDirectory

@@ -9,110 +9,55 @@ PACKAGE = Path(__file__).resolve().parent.parent / "veilsupport"
 CORE = {"errors", "model"}
 LEAVES = {"config", "log", "resources", "socks"}
 ALLOWED = {
+    # the core
     "errors": set[str](),
     "model": {"errors"},
     "crypto": CORE,
     "limits": CORE,
     "guesses": set[str](),
     "breaker": set[str](),
-    "pressure": {"breaker", "errors"},
+    "steadiness": set[str](),
     "store": CORE,
     "commands": CORE,
     "hours": CORE,
-    "desk": CORE | {"crypto", "limits", "store", "commands", "hours"},
     "alarms": CORE,
+    "desk": CORE | {"crypto", "limits", "store", "commands", "hours"},
+    # leaves
     "resources": set[str](),
     "bundle": {"resources"},
     "unpacked": {"hardening", "resources"},
     "log": CORE,
     "hardening": set[str](),
-    "steadiness": set[str](),
-    "ageing": CORE | {"desk", "directory", "log", "steadiness"},
     "rules": {"hours"},
-    "vitals": CORE | {"alarms", "tor", "xmpp"},
-    "metrics": CORE | {"tor", "vitals", "xmpp"},
-    "observing": CORE | {"config", "desk", "directory", "limits", "metrics", "store", "tor", "vitals", "web", "xmpp"},
     "config": CORE | {"rules"},
-    "people": CORE | {"config", "crypto", "desk", "socks", "store", "xmpp"},
     "socks": CORE,
     "directory": CORE | {"crypto", "config"},
-    "sealedfile": CORE | {"crypto"},
-    "backup": CORE | {"config", "crypto", "directory", "sealedfile", "store"},
-    "twin": CORE | {"socks", "tor"},
-    "restored": CORE
-    | {"bundle", "config", "crypto", "desk", "directory", "onions", "people", "store", "tor", "twin", "xmpp"},
-    "cli_backup": CORE | {"backup", "options"},
     "controlsocket": set[str](),
+    # the edges
     "web": CORE | LEAVES | {"breaker", "desk", "guesses", "limits"},
     "xmpp": CORE | LEAVES | {"desk", "commands"},
     "tor": CORE | LEAVES,
+    # what knows several of them
+    "people": CORE | {"config", "crypto", "desk", "socks", "store", "xmpp"},
+    "onions": CORE | {"config", "crypto", "tor"},
+    "pressure": {"breaker", "errors"},
+    "ageing": CORE | {"desk", "directory", "log", "steadiness"},
+    "vitals": CORE | {"alarms", "tor", "xmpp"},
+    "metrics": CORE | {"tor", "vitals", "xmpp"},
+    "observing": CORE | {"config", "desk", "directory", "limits", "metrics", "store", "tor", "vitals", "web", "xmpp"},
+    "doctor": CORE | {"alarms", "config", "crypto", "desk", "directory", "socks", "store", "tor", "xmpp"},
+    "seizure": {"config", "doctor", "store"},
+    "transcripts": CORE | {"crypto", "desk", "store"},
+    "moving": CORE
+    | {"bundle", "config", "crypto", "desk", "directory", "onions", "people", "socks", "store", "tor", "xmpp"},
     "app": CORE
     | LEAVES
-    | {
-        "alarms",
-        "breaker",
-        "pressure",
-        "bundle",
-        "controlsocket",
-        "ageing",
-        "crypto",
-        "onions",
-        "people",
-        "observing",
-        "store",
-        "desk",
-        "directory",
-        "checkup",
-        "web",
-        "xmpp",
-        "tor",
-    },
-    "machine": set[str](),
-    "checks": CORE | {"config", "crypto", "directory", "machine", "store"},
-    "loopback": CORE | {"checks", "socks"},
-    "checkup": CORE | {"alarms", "checks", "config", "crypto", "desk", "loopback", "tor", "xmpp"},
-    "seizure": {"config", "machine", "store"},
-    "cli_doctor": CORE | {"app", "checks", "config", "crypto", "directory", "machine", "options"},
-    "cli_seizure": CORE | {"config", "crypto", "directory", "machine", "options", "seizure", "store"},
-    "onions": CORE | {"config", "crypto", "tor"},
-    "terminal": CORE | {"tor", "xmpp"},
-    "options": CORE,
-    "cli_desk": CORE | {"directory", "options", "terminal"},
-    "cli_sites": CORE | LEAVES | {"directory", "options"},
-    "transcripts": CORE | {"crypto", "desk", "store"},
-    "cli_keeping": CORE | LEAVES | {"crypto", "desk", "directory", "options", "people", "store", "transcripts"},
-    "cli_omemo": CORE | {"directory", "options", "terminal"},
-    "cli_admin": CORE | LEAVES | {"directory", "options"},
-    "cli_onion": CORE | LEAVES | {"crypto", "directory", "onions", "options", "terminal"},
-    "answers": CORE | {"config"},
-    "asking": set[str](),
-    "rehearsal": CORE | LEAVES | {"bundle", "people", "tor", "xmpp"},
-    "examination": CORE | LEAVES | {"rehearsal", "terminal", "xmpp"},
-    "cli_evening": CORE
-    | LEAVES
-    | {"answers", "asking", "crypto", "directory", "examination", "options", "people"}
-    | {"rehearsal", "rules", "terminal", "xmpp"},
-    "cli_setup": CORE
-    | LEAVES
-    | {"answers", "cli_evening", "cli_omemo", "crypto", "directory", "examination", "options", "people"},
-    "cli_status": CORE | {"directory", "options", "terminal"},
-    "cli_version": {"bundle", "resources"},
+    | {"ageing", "alarms", "breaker", "bundle", "controlsocket", "crypto", "desk", "directory", "doctor", "observing"}
+    | {"onions", "people", "pressure", "store", "tor", "web", "xmpp"},
     "cli": CORE
     | LEAVES
-    | {"app", "crypto", "directory", "hardening", "options", "restored", "terminal"}
-    | {
-        "cli_backup",
-        "cli_desk",
-        "cli_doctor",
-        "cli_keeping",
-        "cli_omemo",
-        "cli_onion",
-        "cli_setup",
-        "cli_sites",
-        "cli_status",
-        "cli_version",
-    }
-    | {"cli_admin", "cli_seizure"},
+    | {"app", "bundle", "crypto", "desk", "directory", "doctor", "hardening", "moving", "onions", "people", "rules"}
+    | {"seizure", "store", "tor", "transcripts", "xmpp"},
 }
 # Who alone may import what from outside: the one place to look when a library changes.
 ONLY = {
@@ -134,24 +79,7 @@ ONLY = {
     "jinja2": {"web"},
     "prometheus_client": {"metrics"},
     "pydantic": {"config", "web"},
-    "click": {
-        "cli",
-        "cli_doctor",
-        "asking",
-        "cli_evening",
-        "cli_seizure",
-        "cli_backup",
-        "cli_desk",
-        "cli_omemo",
-        "cli_admin",
-        "cli_onion",
-        "cli_setup",
-        "cli_keeping",
-        "cli_sites",
-        "cli_status",
-        "options",
-        "cli_version",
-    },
+    "click": {"cli"},
 }
 
 

@@ -15,13 +15,13 @@ from tests.browser import site_of
 from tests.desks import KEY, NOON, bodies, desk_in, hand_over
 from tests.ports import free_port
 from veilsupport import web
-from veilsupport.checks import Finding, Level
-from veilsupport.checkup import Patient, _remember, examine, forget_test
 from veilsupport.config import Config
 from veilsupport.desk import Desk
+from veilsupport.doctor.checks import Finding, Level
+from veilsupport.doctor.examination import Patient, _remember, examine, forget_test
+from veilsupport.doctor.loopback import Door, Expected, Patience, loop_back
 from veilsupport.limits import Act as Limited
 from veilsupport.limits import By, Limits, Row
-from veilsupport.loopback import Door, Expected, Patience, loop_back
 from veilsupport.model import Private
 
 HASTY = Patience(request=2, hand_over=0.3, pause=0.01)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from veilsupport.options import _CREDENTIAL
+from veilsupport.cli.options import _CREDENTIAL
 
 PACKAGING = Path(__file__).resolve().parent.parent / "packaging"
 PAGE = PACKAGING / "veilsupport.1"

@@ -11,13 +11,14 @@ from tests.omemos import Party, Server
 from tests.test_backup import desk as fill
 from tests.test_omemo import ADA, DESK
 from tests.xmppedge import in_loop
-from veilsupport import people, restored
+from veilsupport import people
 from veilsupport.app import Appliance, Watch
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.desk import Desk
 from veilsupport.directory import RESTORED, DataDirectory
 from veilsupport.errors import SetupError
+from veilsupport.moving import restored
 from veilsupport.store import Store
 from veilsupport.xmpp.sealing import Kept
 

@@ -17,12 +17,12 @@ from tests.live.appliance import run_command
 from tests.test_silence import places_of
 from veilsupport import crypto
 from veilsupport.cli import cli
-from veilsupport.cli_seizure import facts_of
+from veilsupport.cli.seizure import facts_of
 from veilsupport.config import FILE_NAME, Config, parse
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DataDirectory, Onion
+from veilsupport.doctor.machine import Swap
 from veilsupport.errors import SealError, SetupError
-from veilsupport.machine import Swap
 from veilsupport.model import Admin, Author, Private
 from veilsupport.people import keep_password
 from veilsupport.seizure import Facts, seizure

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from veilsupport.terminal import Terminal, grouped
+from veilsupport.cli.terminal import Terminal, grouped
 from veilsupport.tor import TorPhase, TorState
 from veilsupport.xmpp import LinkState, Phase
 

@@ -22,12 +22,12 @@ from veilsupport import bundle, config, controlsocket, log, onions, people, pres
 from veilsupport.ageing import Ageing
 from veilsupport.alarms import Alarms, Readings
 from veilsupport.breaker import Breaker
-from veilsupport.checkup import Patient, examine, forget_test
 from veilsupport.config import Config, XmppSettings
 from veilsupport.controlsocket import Document
 from veilsupport.crypto import ApplianceKey
 from veilsupport.desk import Desk
 from veilsupport.directory import ONION_KEY, DataDirectory, Onion
+from veilsupport.doctor.examination import Patient, examine, forget_test
 from veilsupport.errors import SetupError, StoreError
 from veilsupport.observing import Observer, Sources
 from veilsupport.socks import SocksProxy

@@ -143,7 +143,7 @@ class DataDirectory:
 
     @property
     def is_restored(self) -> bool:
-        """It came out of a backup, and no first start of it has ended well (restored.py)."""
+        """It came out of a backup, and no first start of it has ended well (moving/restored.py)."""
         return (self.path / RESTORED).exists()
 
     def forget_restored(self) -> None:

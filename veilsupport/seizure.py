@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from veilsupport.config import AdminSettings, Config, XmppSettings
-from veilsupport.machine import Swap
+from veilsupport.doctor.machine import Swap
 from veilsupport.store.inventory import Inventory
 
 
@@ -63,7 +63,8 @@ def _disk(settings: Config, facts: Facts) -> Iterator[str]:
     if facts.swap is Swap.DISK:
         yield (
             "Memory is swapped to a disk that is not seen to be encrypted: words and keys may be found there. The"
-            " desk's own is kept from it where the system permits that (veilsupport doctor says so), that of its tor is not."
+            " desk's own is kept from it where the system permits that (veilsupport doctor says so), that"
+            " of its tor is not."
         )
     yield (
         "A backup file tells whoever has its passphrase what this disk told on that day: also what was burned or has"

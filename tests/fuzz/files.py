@@ -18,11 +18,12 @@ from tests.fuzz.chance import MARK, Chance
 from tests.fuzz.run import Take
 from tests.test_backup import CHEAP, WORD
 from tests.test_backup import desk as some_desk
-from veilsupport import backup, config
+from veilsupport import config
 from veilsupport.config import Config
 from veilsupport.directory import KEPT
 from veilsupport.errors import SetupError
-from veilsupport.sealedfile import MAGIC, OpenedFile, SealingFile
+from veilsupport.moving import backup
+from veilsupport.moving.sealedfile import MAGIC, OpenedFile, SealingFile
 
 _EXAMPLE: Final[dict[str, Any]] = {
     "desk": {"name": "Support", "greeting": "Write to us.", "hours": "mon-fri 9-17", "retention_days": 30},

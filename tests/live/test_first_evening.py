@@ -21,10 +21,10 @@ from tests.live.pseudoterminal import PseudoTerminal
 from tests.ports import free_port
 from tests.test_cli_setup import is_untouched, settings
 from veilsupport import commands, config
+from veilsupport.cli.rehearsal import Rehearsal
 from veilsupport.config import FILE_NAME, XmppSettings
 from veilsupport.errors import Unavailable
 from veilsupport.model import Private
-from veilsupport.rehearsal import Rehearsal
 from veilsupport.tor import TorPhase, TorState
 
 PASSWORDS = {"desk": "desk-password", "ada": "ada-password", "bob": "bob-password"}

@@ -19,9 +19,10 @@ from tests.live.phone import Phone
 from tests.live.privnet import PrivateTorNetwork
 from tests.live.prosody import Prosody
 from tests.live.test_main_job import PASSWORDS, is_online, set_up
-from veilsupport import crypto, twin
+from veilsupport import crypto
 from veilsupport.directory import ONION_KEY, RESTORED
 from veilsupport.errors import Unavailable
+from veilsupport.moving import twin
 from veilsupport.tor import TorSettings
 
 WORD = {"VEILSUPPORT_BACKUP_PASSPHRASE": "correct horse"}

@@ -17,13 +17,15 @@ from typing import Any, Final
 
 import click
 
-from veilsupport import app, checks, config, directory, machine, options
-from veilsupport.checks import Finding, Level
+from veilsupport import app, config, directory
+from veilsupport.cli import options
+from veilsupport.cli.options import data_directory
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DataDirectory
+from veilsupport.doctor import checks, machine
+from veilsupport.doctor.checks import Finding, Level
 from veilsupport.errors import SetupError
-from veilsupport.options import data_directory
 
 _EXIT: Final = {Level.OK: 0, Level.LOOK: 1, Level.WRONG: 2}
 _SIGN: Final = {Level.OK: "ok", Level.LOOK: "look", Level.WRONG: "WRONG"}

@@ -13,9 +13,9 @@ from typing import Any, Final, get_args
 import click
 
 from veilsupport import config, directory
+from veilsupport.cli.options import data_directory
 from veilsupport.config import AdminSettings, Config, RoleName
 from veilsupport.errors import SetupError
-from veilsupport.options import data_directory
 
 _ROLES: Final = get_args(RoleName)
 _UNKNOWN: Final = SetupError("There is no such admin.", hint="The known ones: veilsupport admin list")

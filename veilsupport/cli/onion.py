@@ -13,13 +13,14 @@ from typing import Any, Final
 import click
 import segno
 
-from veilsupport import config, crypto, directory, options
+from veilsupport import config, crypto, directory
+from veilsupport.cli import options
+from veilsupport.cli.options import data_directory
+from veilsupport.cli.terminal import qr_code
 from veilsupport.config import Config, OnionClientSettings, XmppOnionSettings
 from veilsupport.directory import DataDirectory, Onion
 from veilsupport.errors import SetupError
 from veilsupport.onions import base32
-from veilsupport.options import data_directory
-from veilsupport.terminal import qr_code
 
 _UNKNOWN: Final = "ADDRESS"
 _PAGE_KEY: Final = """\

@@ -16,12 +16,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from veilsupport import config, machine
+from veilsupport import config
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DATABASE, KEY, ONION_KEY, RESTORED, STATUS_SOCKET, Onion
+from veilsupport.doctor import machine
+from veilsupport.doctor.machine import Swap
 from veilsupport.errors import SetupError, SetupErrors, StoreError
-from veilsupport.machine import Swap
 from veilsupport.store.inventory import SCHEMA_VERSION, quick_check
 
 DISK_LOW_BYTES: Final = 200 * 2**20  # as in the alarms: from there on the admins are told

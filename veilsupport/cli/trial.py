@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import Final
 
+from veilsupport.cli.rehearsal import Rehearsal
+from veilsupport.cli.terminal import Terminal, grouped
 from veilsupport.config import Config, XmppSettings
 from veilsupport.errors import SetupError, SetupErrors, Unavailable
 from veilsupport.model import Private
-from veilsupport.rehearsal import Rehearsal
-from veilsupport.terminal import Terminal, grouped
 from veilsupport.xmpp import Account, Tls, Trust
 
 NO_ANSWER: Final = (

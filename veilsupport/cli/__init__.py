@@ -11,33 +11,27 @@ from typing import Final, NoReturn
 import click
 
 import veilsupport
-from veilsupport import (
-    app,
-    cli_admin,
-    cli_backup,
-    cli_desk,
-    cli_doctor,
-    cli_keeping,
-    cli_omemo,
-    cli_onion,
-    cli_seizure,
-    cli_setup,
-    cli_sites,
-    cli_status,
-    cli_version,
-    config,
-    directory,
-    hardening,
-    log,
-    options,
-    restored,
-)
+from veilsupport import app, config, directory, hardening, log
+from veilsupport.cli import admin as cli_admin
+from veilsupport.cli import backup as cli_backup
+from veilsupport.cli import desk as cli_desk
+from veilsupport.cli import doctor as cli_doctor
+from veilsupport.cli import keeping as cli_keeping
+from veilsupport.cli import omemo as cli_omemo
+from veilsupport.cli import onion as cli_onion
+from veilsupport.cli import options
+from veilsupport.cli import seizure as cli_seizure
+from veilsupport.cli import setup as cli_setup
+from veilsupport.cli import sites as cli_sites
+from veilsupport.cli import status as cli_status
+from veilsupport.cli import version as cli_version
+from veilsupport.cli.options import data_directory
+from veilsupport.cli.terminal import Terminal, complain
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DataDirectory
 from veilsupport.errors import SetupError
-from veilsupport.options import data_directory
-from veilsupport.terminal import Terminal, complain
+from veilsupport.moving import restored
 
 _EXIT_SETUP: Final = 2
 _EXIT_BUG: Final = 70  # sysexits.h: EX_SOFTWARE

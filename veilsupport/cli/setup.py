@@ -1,6 +1,6 @@
 """The command line's `setup`: answers into settings, and into the secrets that rest sealed.
 
-By flags, environment and file here; on a terminal by questions (cli_evening.py). Whatever the way, all answers are
+By flags, environment and file here; on a terminal by questions (evening.py). Whatever the way, all answers are
 checked together and written at once.
 """
 
@@ -17,16 +17,18 @@ from typing import Any, Final
 
 import click
 
-from veilsupport import answers as answering
-from veilsupport import cli_evening, cli_omemo, config, people
-from veilsupport.answers import Answers
+from veilsupport import config, people
+from veilsupport.cli import answers as answering
+from veilsupport.cli import evening as cli_evening
+from veilsupport.cli import omemo as cli_omemo
+from veilsupport.cli.answers import Answers
+from veilsupport.cli.options import data_directory, first_line, first_line_of, passphrase, passphrase_file
+from veilsupport.cli.trial import examine
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DataDirectory
 from veilsupport.errors import SetupError, StoreError
-from veilsupport.examination import examine
 from veilsupport.model import Private
-from veilsupport.options import data_directory, first_line, first_line_of, passphrase, passphrase_file
 
 _PREFIX: Final = "VEILSUPPORT_SETUP_"
 _PASSWORD: Final = "VEILSUPPORT_XMPP_PASSWORD"  # noqa: S105 - the name of the variable

@@ -18,17 +18,18 @@ from typing import Final
 
 import click
 
-from veilsupport import answers as answering
-from veilsupport import asking, config, options, people, rules
-from veilsupport.answers import Answers
+from veilsupport import config, people, rules
+from veilsupport.cli import answers as answering
+from veilsupport.cli import asking, options
+from veilsupport.cli.answers import Answers
+from veilsupport.cli.rehearsal import Rehearsal, Ringing
+from veilsupport.cli.terminal import Terminal, complain, grouped
+from veilsupport.cli.trial import NO_ANSWER
 from veilsupport.config import Config, XmppSettings
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DataDirectory
 from veilsupport.errors import SetupError, Unavailable
-from veilsupport.examination import NO_ANSWER
 from veilsupport.model import Private
-from veilsupport.rehearsal import Rehearsal, Ringing
-from veilsupport.terminal import Terminal, complain, grouped
 from veilsupport.xmpp import Account, Tls
 from veilsupport.xmpp.account import is_loopback
 from veilsupport.xmpp.probe import Answer, Certificate

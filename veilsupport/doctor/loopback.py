@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from veilsupport.checks import Finding, look, ok, wrong
+from veilsupport.doctor.checks import Finding, look, ok, wrong
 from veilsupport.errors import Unavailable
 from veilsupport.model import Private
 from veilsupport.socks import SocksProxy, dial

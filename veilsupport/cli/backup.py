@@ -11,11 +11,11 @@ from typing import Final
 
 import click
 
-from veilsupport import backup as backups
-from veilsupport.backup import Manifest, Restored
+from veilsupport.cli.options import data_directory, first_line
 from veilsupport.errors import SetupError
 from veilsupport.model import Private
-from veilsupport.options import data_directory, first_line
+from veilsupport.moving import backup as backups
+from veilsupport.moving.backup import Manifest, Restored
 
 _VARIABLE: Final = "VEILSUPPORT_BACKUP_PASSPHRASE"
 _UNKNOWN_ADDRESS: Final = "its first start shows it"

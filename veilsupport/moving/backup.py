@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, cast
 
 import veilsupport
-from veilsupport import config, crypto, sealedfile
+from veilsupport import config, crypto
 from veilsupport.crypto import ApplianceKey, Cost
 from veilsupport.directory import DATABASE, KEPT, KEY, ONION_KEY, RESTORED, Onion
 from veilsupport.errors import SetupError
 from veilsupport.model import Private
-from veilsupport.sealedfile import OpenedFile, SealingFile
+from veilsupport.moving import sealedfile
+from veilsupport.moving.sealedfile import OpenedFile, SealingFile
 from veilsupport.store import SCHEMA_VERSION, snapshot
 
 _FORMAT: Final = 1

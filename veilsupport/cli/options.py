@@ -12,7 +12,7 @@ import click
 from veilsupport.errors import SetupError
 from veilsupport.model import Private
 
-_HERE: Final = Path(__file__).resolve().parent.parent
+_HERE: Final = Path(__file__).resolve().parent.parent.parent
 _CREDENTIAL: Final = "veilsupport-passphrase"  # systemd.exec(5), LoadCredential=
 
 

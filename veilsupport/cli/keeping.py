@@ -20,13 +20,14 @@ from typing import IO, Any, Final
 
 import click
 
-from veilsupport import config, crypto, directory, options, people
+from veilsupport import config, crypto, directory, people
+from veilsupport.cli import options
+from veilsupport.cli.options import data_directory
 from veilsupport.desk import Desk
 from veilsupport.desk.archive import NOT_OURS
 from veilsupport.directory import DATABASE, DataDirectory
 from veilsupport.errors import SetupError, StoreError
 from veilsupport.model import Private
-from veilsupport.options import data_directory
 from veilsupport.store import copies_in
 from veilsupport.transcripts import Transcripts, Write, keys_for
 

@@ -16,12 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from veilsupport import alarms, checks, crypto
-from veilsupport.checks import Finding, look, ok, wrong
+from veilsupport import alarms, crypto
 from veilsupport.config import Config, XmppSettings
 from veilsupport.desk import Desk
+from veilsupport.doctor import checks
+from veilsupport.doctor.checks import Finding, look, ok, wrong
+from veilsupport.doctor.loopback import OVER_TOR, Door, Expected, Patience, loop_back
 from veilsupport.errors import SealError, StoreError, Unavailable
-from veilsupport.loopback import OVER_TOR, Door, Expected, Patience, loop_back
 from veilsupport.model import Admin, EndToEnd, Private
 from veilsupport.tor import TorDaemon, TorPhase, TorState
 from veilsupport.tor.inquiry import inquire

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from veilsupport import directory
+from veilsupport.cli.options import data_directory
+from veilsupport.cli.terminal import complain, qr_code
 from veilsupport.errors import SetupError
-from veilsupport.options import data_directory
-from veilsupport.terminal import complain, qr_code
 
 
 @click.command()

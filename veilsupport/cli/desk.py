@@ -14,9 +14,9 @@ from typing import Final, NoReturn
 import click
 
 from veilsupport import directory
+from veilsupport.cli.options import data_directory
+from veilsupport.cli.terminal import complain
 from veilsupport.errors import SetupError
-from veilsupport.options import data_directory
-from veilsupport.terminal import complain
 
 _LINE_MAX_BYTES: Final = 60_000  # the appliance reads no longer line
 _NOT_RUNNING: Final = SetupError(

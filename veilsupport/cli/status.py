@@ -12,9 +12,9 @@ from typing import Any, Final
 import click
 
 from veilsupport import directory
+from veilsupport.cli.options import data_directory
+from veilsupport.cli.terminal import complain
 from veilsupport.errors import SetupError
-from veilsupport.options import data_directory
-from veilsupport.terminal import complain
 
 _NOT_READY: Final = 3
 _FORMS: Final = {"rooms": "rooms", "direct": "one chat", "component": "a contact for each visitor"}

@@ -12,9 +12,9 @@ from typing import Any, Final
 import click
 
 from veilsupport import config, directory
+from veilsupport.cli.options import data_directory
 from veilsupport.config import Config, SiteSettings
 from veilsupport.errors import SetupError
-from veilsupport.options import data_directory
 
 _SNIPPETS: Final = """\
 A link:

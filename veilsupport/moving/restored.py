@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from veilsupport import bundle, config, onions, people, twin
+from veilsupport import bundle, config, onions, people
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.desk import Desk
 from veilsupport.directory import ONION_KEY, RESTORED, DataDirectory, Onion
 from veilsupport.errors import SetupError, Unavailable
+from veilsupport.moving import twin
 from veilsupport.store import Store
 from veilsupport.tor import TorSettings, TorState
 from veilsupport.xmpp.omemo_renewal import renew
