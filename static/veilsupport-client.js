@@ -36,7 +36,8 @@
   class VeilSupportError extends Error {
     constructor(code, message, more) {
       super(message);
-      Object.assign(this, { name: "VeilSupportError", code, field: null, status: 0, retryAfter: 0, puzzle: null }, more);
+      const known = { name: "VeilSupportError", code, field: null, status: 0, retryAfter: 0, puzzle: null };
+      Object.assign(this, known, more);
     }
   }
 

@@ -2,7 +2,15 @@
 
 from dataclasses import replace
 
-from veilsupport.alarms import BACKLOG_SECONDS, DISK_FINE_BYTES, DISK_LOW_BYTES, UNREACHABLE_SECONDS, Alarms, Readings
+from veilsupport.alarms import (
+    BACKLOG_SECONDS,
+    DISK_FINE_BYTES,
+    DISK_LOW_BYTES,
+    PRESSED_SECONDS,
+    UNREACHABLE_SECONDS,
+    Alarms,
+    Readings,
+)
 
 WELL = Readings(
     page_lost_at=None,
@@ -31,8 +39,18 @@ def test_pressure_is_told_once_with_its_cause_and_once_when_it_is_over() -> None
     assert "small question" in words
     assert told(alarms, pressed, now=60) == []
     assert alarms.standing == (words,)
-    assert told(alarms, WELL, now=120) == ["New conversations begin without a question again."]
-    assert told(alarms, WELL, now=180) == []
+    assert told(alarms, WELL, now=60 + PRESSED_SECONDS) == ["New conversations begin without a question again."]
+    assert told(alarms, WELL, now=120 + PRESSED_SECONDS) == []
+
+
+def test_pressure_that_comes_in_waves_is_told_once() -> None:
+    alarms, pressed = Alarms(), replace(WELL, pressed_by="too many want to start a conversation")
+    assert len(told(alarms, pressed, now=0)) == 1
+    for wave in range(1, 100):
+        assert told(alarms, WELL, now=240 * wave) == []
+        assert not alarms.standing
+        assert told(alarms, pressed, now=240 * wave + 60) == []
+    assert told(alarms, WELL, now=0) == ["New conversations begin without a question again."]  # the clock was set back
 
 
 def test_all_well_says_nothing() -> None:

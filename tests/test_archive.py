@@ -28,7 +28,7 @@ from tests.desks import ADA, BERT, FREELY, KEY, NOON, desk_in, hand_over, intake
 from tests.program import Program
 from tests.program import tell as tell_program
 from veilsupport import controlsocket, crypto, directory
-from veilsupport.cli import keeping as cli_keeping
+from veilsupport.cli import cli
 from veilsupport.crypto import ArchiveSetting
 from veilsupport.desk import Desk
 from veilsupport.desk.core import ARCHIVE_SETTING
@@ -372,7 +372,7 @@ def at(data: Path, story: Story) -> None:
 
 def run(command: str, data: Path, *arguments: str) -> Result:
     return CliRunner().invoke(
-        cli_keeping.archive, [command, "--data", str(data), *arguments], catch_exceptions=False, standalone_mode=False
+        cli, ["archive", command, "--data", str(data), *arguments], catch_exceptions=False, standalone_mode=False
     )
 
 
@@ -497,10 +497,9 @@ LIMITED = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-from veilsupport.cli import keeping as cli_keeping
-cli_keeping.archive(
-    ["export", "--data", "{data}", "--words-file", "{data}/../words", "--output", "{out}"], standalone_mode=False
-)
+from veilsupport.cli import cli
+words = ["--words-file", "{data}/../words"]
+cli(["archive", "export", "--data", "{data}", *words, "--output", "{out}"], standalone_mode=False)
 """
 
 
@@ -603,7 +602,7 @@ def test_a_running_desk_is_asked_and_takes_it_at_once(data: Path) -> None:
 
 
 def test_on_a_terminal_two_of_the_words_are_asked_back_until_they_are_right(data: Path) -> None:
-    code = f"from veilsupport import cli_keeping; cli_keeping.archive(['enable', '--data', {str(data)!r}])"
+    code = f"from veilsupport.cli import cli; cli(['archive', 'enable', '--data', {str(data)!r}])"
     parent, child = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", code], stdin=child, stdout=child, stderr=child)
     os.close(child)

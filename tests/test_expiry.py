@@ -21,7 +21,7 @@ from tests.desks import ADA, BERT, NOON, desk_in, hand_over, intake, reopened, s
 from tests.program import Program
 from tests.program import tell as tell_program
 from veilsupport import controlsocket, crypto
-from veilsupport.cli import keeping as cli_keeping
+from veilsupport.cli import cli
 from veilsupport.config import parse
 from veilsupport.desk import Desk
 from veilsupport.directory import DATABASE, STATUS_SOCKET, DataDirectory
@@ -558,7 +558,7 @@ def data(tmp_path: Path) -> Path:
 
 def expire(data: Path, *arguments: str) -> str:
     done = CliRunner().invoke(
-        cli_keeping.expire, ["--data", str(data), *arguments], catch_exceptions=False, standalone_mode=False
+        cli, ["expire", "--data", str(data), *arguments], catch_exceptions=False, standalone_mode=False
     )
     return done.stdout
 

@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tests.browser import FORM, ONION, OWN, Browser, Exchange, Served, site_of
 from tests.desks import desk_in
+from veilsupport.errors import StoreError
 from veilsupport.web import guard
 from veilsupport.web.guard import Guard
 from veilsupport.web.look import Look
@@ -197,6 +198,24 @@ def test_a_bug_shows_a_plain_page_and_is_reported() -> None:
     assert answer.status == 500
     assert "made a mistake" in answer.text
     assert [type(bug) for bug in bugs] == [ZeroDivisionError]
+
+
+def test_a_disk_that_gives_nothing_for_a_moment_is_no_bug_also_within_a_stream() -> None:
+    async def without_disk(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        async with asyncio.TaskGroup():
+            raise StoreError("The disk did not give it.")
+
+    bugs: list[BaseException] = []
+    app = Guard(
+        without_disk,
+        look=Look(lambda: OWN),
+        onion=lambda: ONION,
+        on_bug=bugs.append,
+        origins=Origins(lambda: {"": OWN}),
+    )
+    answer = asyncio.run(Browser(app).get("/chat/live"))
+    assert answer.status == 503
+    assert bugs == []
 
 
 def test_lifespan_is_not_spoken(tmp_path: Path) -> None:

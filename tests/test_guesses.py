@@ -94,6 +94,9 @@ def test_a_clock_that_is_set_back_does_not_lengthen_a_wait() -> None:
     guesses = Guesses()
     wrong(guesses, PAIR_FREE, at=1e9)
     assert guesses.wait(MINE, JO, now=0) == 5
+    assert guesses.wait(MINE, JO, now=3) == 2
+    assert guesses.wait(MINE, JO, now=5) == 0
+    assert not guesses.has_failed(MINE, JO, now=FORGOTTEN_SECONDS + 1)
 
 
 def test_on_loopback_each_account_has_its_own_count() -> None:

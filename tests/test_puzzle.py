@@ -15,6 +15,7 @@ from tests.program import EMAIL, HOST, PASSWORD, SHOP, SITES, Program
 from tests.program import tell as tell_program
 from veilsupport.breaker import OUTBOX_MAX, OUTBOX_STARTS_MAX, Breaker, Cause
 from veilsupport.desk import Desk
+from veilsupport.limits import Act, By, Limits, Row
 from veilsupport.web.puzzle import _NUMBERS, _ORDINALS, PuzzleError, Puzzles
 
 KEY = b"k" * 32
@@ -348,6 +349,52 @@ def test_pages_are_limited_generously_and_say_when_to_come_back(tmp_path: Path) 
         assert (await Browser(served.site).get("/")).status == 200
         served.clock.now += 1
         assert (await browser.get("/")).status == 200
+
+    tell(tmp_path, story)
+
+
+def test_a_page_that_is_refused_does_not_deny_what_was_sent_before(tmp_path: Path) -> None:
+    async def story(browser: Browser, desk: Desk, _: Served) -> None:
+        limits = Limits((Row(Act.PAGE, By.SESSION, 1, 1, ""), Row(Act.STREAM, By.SESSION, 1, 0, "")))
+        served = site_of(desk, limits=limits, sites=SITES)
+        browser = Browser(served.site)
+        await browser.start("hello")
+        shown, refused = await browser.get("/chat"), await browser.get("/chat")
+        assert (shown.status, refused.status) == (200, 429)
+        assert "Nothing was sent" not in refused.text
+        framed = await Browser(served.site).send_form("/embed/shop", message="from the frame")
+        assert bodies(framed.text) == ["from the frame"]
+        assert "Nothing was sent" not in framed.text
+        assert "too fast" not in framed.text.lower()
+
+    tell(tmp_path, story)
+
+
+@pytest.mark.parametrize("path", ["/chat/latest", "/chat/compose", "/embed/shop"])
+def test_a_frame_that_is_refused_can_be_shown_and_comes_again_by_itself(tmp_path: Path, path: str) -> None:
+    async def story(_: Browser, desk: Desk, __: Served) -> None:
+        limits = Limits((Row(Act.PAGE, By.SESSION, 1 / 9, 1, ""), Row(Act.LOOK, By.CIRCUIT, 1 / 9, 2, "")))
+        browser = Browser(site_of(desk, limits=limits, sites=SITES).site)
+        await browser.start("hello")
+        shown, refused = await browser.get(path), await browser.get(path)
+        assert (shown.status, refused.status, refused.header("retry-after")) == (200, 429, "9")
+        assert f'content="10;url={path}"' in refused.text
+        who = [re.findall("frame-ancestors [^;]*", each.header("content-security-policy")) for each in (shown, refused)]
+        assert who[0] == who[1] != ["frame-ancestors 'none'"]
+
+    tell(tmp_path, story)
+
+
+def test_a_double_click_is_not_refused_for_what_the_first_has_taken(tmp_path: Path) -> None:
+    async def story(_: Browser, desk: Desk, __: Served) -> None:
+        browser = Browser(site_of(desk, limits=Limits((Row(Act.START, By.OVERALL, 1, 1, ""),))).site)
+        form = {**(await browser.get("/")).hidden(), "message": "hello"}
+        first = await browser.post("/", form)
+        browser.cookie = ""  # the browser dropped that answer
+        again = await browser.post("/", form)
+        assert (first.status, again.status) == (303, 303)
+        assert len(desk.open_aliases()) == 1
+        assert (await Browser(browser.app).send_form("/", message="hello")).status == 429
 
     tell(tmp_path, story)
 

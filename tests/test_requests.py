@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from tests.scenes import QUIET, Scene
 from veilsupport import commands, config, people
 from veilsupport.desk import Desk, requests
 from veilsupport.desk.requests import GREETING_RINGS, MARK, RING_HOURS, RINGS, TEXTS_MAX, Repeats
-from veilsupport.errors import SetupError, VisitorError
+from veilsupport.errors import SetupError, StoreError, VisitorError
 from veilsupport.model import (
     REQUEST_CHARACTERS,
     REQUEST_MESSAGES,
@@ -320,6 +321,23 @@ def test_one_form_sent_twice_at_once_counts_once(tmp_path: Path) -> None:
             await asyncio.gather(*twice)
         assert len(bodies(await hand_over(scene.desk))) == RINGS
         assert len(scene.desk.open_aliases(folded=True)) == RINGS
+
+    tell(tmp_path, story)
+
+
+def test_what_the_disk_did_not_take_has_rung_nobody_and_does_not_fold_the_last_try(tmp_path: Path) -> None:
+    async def refuse(*_: object, **__: object) -> Any:
+        raise StoreError("The disk is full.")
+
+    async def story(scene: Scene) -> None:
+        write = scene.desk.store._write
+        scene.desk.store._write = refuse  # type: ignore[method-assign]
+        for _ in range(RINGS):
+            with pytest.raises(StoreError):
+                await start(scene.desk, SPAM)
+        scene.desk.store._write = write  # type: ignore[method-assign]
+        await start(scene.desk, SPAM)
+        assert bodies(await hand_over(scene.desk)) == [SPAM]
 
     tell(tmp_path, story)
 

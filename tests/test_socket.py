@@ -763,6 +763,26 @@ def test_a_disk_that_takes_nothing_is_told_and_the_socket_stays(
     tell(tmp_path, story)
 
 
+def test_a_disk_that_gives_nothing_for_a_moment_ends_the_socket_and_not_the_desk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(program: Program, desk: Desk, served: Served) -> None:
+        await program.starts()
+
+        def refuses(*_: object, **__: object) -> None:
+            raise StoreError("failing")
+
+        for reads in ("conversation", "messages"):  # as it is made, and as it is told
+            with monkeypatch.context() as patch:
+                patch.setattr(desk.store, reads, refuses)
+                await asyncio.wait_for(program.signed().task, 5)
+        assert served.bugs == []
+        assert len(desk.listeners) == 0
+        assert served.site.sockets == 0
+
+    tell(tmp_path, story)
+
+
 # ---- the end ---------------------------------------------------------------------------------------------------
 
 

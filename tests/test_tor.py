@@ -7,6 +7,7 @@ import fcntl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from veilsupport.errors import SetupError, Unavailable
 from veilsupport.socks import SocksProxy
 from veilsupport.tor import OURSELVES, Access, Client, PrivateService, TorDaemon, TorPhase, TorSettings, TorState
-from veilsupport.tor.child import locked
-from veilsupport.tor.daemon import _without_lost_clients
+from veilsupport.tor.child import Child, locked
+from veilsupport.tor.control import Control
+from veilsupport.tor.daemon import _Life, _without_lost_clients
 from veilsupport.tor.onion import (
     check_reachable,
     clear_leftovers,
@@ -521,6 +523,84 @@ def test_clients_are_counted_without_our_own_tor(tmp_path: Path) -> None:
     assert [state.clients for state in states] == [1]
     daemon.serve(())
     assert daemon.state.clients == 0
+
+
+class Reloads(Control):
+    """Counts how often tor was told to read its torrc again."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.count = 0
+
+    async def reload(self) -> None:
+        self.count += 1
+
+
+async def let_run() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_a_rush_on_a_full_disk_does_not_end_tor(tmp_path: Path) -> None:
+    mine = settings(tmp_path)
+    prepare_directories(mine)
+
+    async def story() -> None:
+        daemon, control = TorDaemon(mine, on_change=lambda state: None), Reloads()
+        life = _Life(cast(Child, None), mine)
+        mine.torrc.mkdir()
+        taking = asyncio.create_task(daemon._take_changes(life, control))
+        daemon.press(True)
+        await let_run()
+        assert not taking.done()
+        assert control.count == 0
+        daemon.press(False)
+        mine.torrc.rmdir()
+        daemon.press(True)
+        await let_run()
+        assert control.count == 1
+        assert "HiddenServicePoWQueueRate 100" in mine.torrc.read_text()
+        mine.torrc.unlink()
+        mine.torrc.mkdir()
+        daemon.serve((ADA,))  # who may come in is another matter
+        with pytest.raises(SetupError):
+            await taking
+
+    asyncio.run(story())
+
+
+class Hurried(asyncio.SelectorEventLoop):
+    """A loop whose clock can be set forward."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
+def test_a_tor_that_takes_its_time_in_a_flood_is_not_given_up() -> None:
+    loop = Hurried()
+
+    class Slow:
+        """stem's controller, where each answer takes twenty seconds."""
+
+        def msg(self, _line: str) -> Slow:
+            loop.ahead += 20
+            return self
+
+        signal = msg
+
+        def content(self) -> list[tuple[str]]:
+            return [("250",)]
+
+    async def story() -> None:
+        control = Control(Slow())
+        await control.close_circuit(7)
+        await control.reload()
+        await control.admit(Access(ADDRESS, b"k" * 32))
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(story())
 
 
 @pytest.mark.parametrize("show", [str, repr])

@@ -6,12 +6,14 @@ for every hiccup of a circuit is soon switched off.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 UNREACHABLE_SECONDS: Final = 10 * 60.0  # tor restarts and finds new circuits by itself in less
 BACKLOG_SECONDS: Final = 15 * 60.0  # a server that throttles catches up in less
+PRESSED_SECONDS: Final = 30 * 60.0  # a flood that comes in waves rings once
 DISK_LOW_BYTES: Final = 200 * 2**20
 DISK_FINE_BYTES: Final = 300 * 2**20  # not over before there is more than a moment's room
 
@@ -45,6 +47,8 @@ class Alarms:
     def __init__(self) -> None:
         self._standing: dict[Trouble, str] = {}
         self._told: set[Trouble] = set()
+        self._pressed_at = -math.inf  # when it was pressed last
+        self._may_return: frozenset[Trouble] = frozenset()  # what is over, and not yet worth telling
 
     @property
     def standing(self) -> tuple[str, ...]:
@@ -54,11 +58,16 @@ class Alarms:
     def look(self, readings: Readings, *, now: float) -> None:
         wrong = {each: words for each in Trouble if (words := self._wrong(each, readings, now))}
         self._standing = {each: self._standing.get(each, words) for each, words in wrong.items()}
+        self._pressed_at = now if Trouble.PRESSED in wrong else self._pressed_at
+        # A clock that was set back makes nobody wait for it.
+        is_recent = 0 <= now - self._pressed_at < PRESSED_SECONDS
+        self._may_return = frozenset({Trouble.PRESSED}) if is_recent else frozenset()
 
     def news(self) -> list[tuple[Trouble, str]]:
         """What to tell: troubles that have begun, and those that are over; again and again, until `told`."""
         begun = [(each, words) for each, words in self._standing.items() if each not in self._told]
-        over = [(each, each.value) for each in Trouble if each in self._told and each not in self._standing]
+        gone = self._told - self._standing.keys() - self._may_return
+        over = [(each, each.value) for each in Trouble if each in gone]
         return [*begun, *over]
 
     def told(self, trouble: Trouble) -> None:

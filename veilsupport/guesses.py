@@ -88,6 +88,8 @@ class _Counts(Generic[K]):
 
     def count(self, key: K, now: float) -> int:
         count, at = self._found.get(key, (0, now))
+        if now < at:  # The clock was set back: it counts from here on.
+            self._found[key] = (count, now)
         return 0 if now - at > FORGOTTEN_SECONDS else count
 
     def wait(self, key: K, free: int, first: float, longest: float, now: float) -> float:
@@ -95,8 +97,7 @@ class _Counts(Generic[K]):
         if count < free:
             return 0.0
         span = min(longest, first * 2.0 ** min(count - free, 32))
-        at = self._found[key][1]
-        return max(0.0, min(span, at + span - now))  # a clock that was set back does not lengthen it
+        return max(0.0, self._found[key][1] + span - now)
 
     def add(self, key: K, now: float) -> None:
         self._found[key] = (self.count(key, now) + 1, now)

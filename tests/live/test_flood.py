@@ -40,7 +40,6 @@ def test_in_a_flood_honest_visitors_lose_nothing_and_afterwards_all_is_as_before
     assert report.relaxed_after is not None
     assert report.memory_flooded < _MEMORY_BYTES
     assert report.remembered < 72_000
-    assert report.circuits_closed >= 1
     # What was let in: the burst of the table and its rate, and hardly more; everything else was asked or told to wait.
     assert report.flood["start"].get("201", 0) <= 200 + 2 * _SECONDS
     assert report.flood["start"].get("403", 0) > 0

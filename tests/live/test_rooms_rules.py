@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 import pytest
 from slixmpp.exceptions import IqError, PresenceError
 
-from tests.desks import NOON, start
+from tests.desks import FREELY, NOON, start
 from tests.live.ejabberd import Ejabberd
 from tests.live.prosody import Prosody
 from tests.live.roomdesk import SERVERS, Stage, Story, claimed_speaker, tell, until
@@ -606,6 +606,7 @@ def test_a_flood_does_not_keep_a_newcomer_waiting(tmp_path: Path) -> None:
 
     async def story(stage: Stage) -> None:
         async with stage.open_desk([stage.admin("Ada")]) as desk, stage.phone("ada") as ada, stage.bridge():
+            desk.sites = FREELY
             session = await start(desk, "line 0")
             room = (await ada.room_text("line 0")).room
             for number in range(1, flood):

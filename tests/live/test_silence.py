@@ -93,7 +93,7 @@ class House:
         found += places_of(marks, self.temporary, "")
         backup = self.file.read_bytes() if self.file.exists() else b""
         found += [f"the backup has {mark}" for mark in marks for each in spellings(mark) if each in backup]
-        new = set(Path("/dev/shm").iterdir()) - self._shared
+        new = {each for each in Path("/dev/shm").iterdir() if each.is_file()} - self._shared
         found += [
             f"{file.name} in shared memory" for file in new if any(m.encode() in file.read_bytes() for m in marks)
         ]

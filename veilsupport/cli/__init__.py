@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -35,9 +35,10 @@ from veilsupport.moving import restored
 
 _EXIT_SETUP: Final = 2
 _EXIT_BUG: Final = 70  # sysexits.h: EX_SOFTWARE
+_HELP: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"]}
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(invoke_without_command=True, context_settings=_HELP)
 @click.version_option(veilsupport.__version__, prog_name="veilsupport")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -140,6 +141,8 @@ cli.add_command(cli_keeping.archive)
 cli.add_command(cli_keeping.expire)
 cli.add_command(cli_backup.backup)
 cli.add_command(cli_backup.restore)
+for command in cli.commands.values():
+    command.context_settings = _HELP | command.context_settings  # also when it is called by itself
 
 
 # ---- the way out -------------------------------------------------------------------------------------------------

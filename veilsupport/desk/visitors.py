@@ -10,7 +10,7 @@ from veilsupport.desk import aliases, requests
 from veilsupport.desk.core import accept, minute_of
 from veilsupport.desk.listener import Listener
 from veilsupport.desk.ways_in import GONE, SignedIn, WaysIn
-from veilsupport.errors import Duplicate, NotFound, SealError, VisitorError
+from veilsupport.errors import Duplicate, NotFound, SealError, StoreError, VisitorError
 from veilsupport.model import (
     Author,
     Conversation,
@@ -62,9 +62,16 @@ class Visitors(WaysIn):
         except Duplicate:  # the same form, sent twice at once: the other one was first
             self._repeats.forget(visitor.id)
             return await self.visitor_starts(body, seed=seed, now=now, site=site)
+        except StoreError:  # nobody was rung; each further try comes as another visitor, and must not fold the last
+            self._repeats.forget(visitor.id)
+            raise
         if kept is not None:
             self._tell_said(kept, _message(kept, Author.VISITOR, "", body))
         return SignedIn(token, visitor.id)
+
+    def has_begun(self, seed: bytes) -> bool:
+        """Whether something was started with that seed, and its session goes on."""
+        return self.open_session(crypto.token_from_seed(self.key.forms, seed)) is not None
 
     async def visitor_says(self, session: Session, body: str, *, once: bytes, now: float, site: str = "") -> Message:
         """Keep a message and its deliveries. The same `once` (a form's nonce) with the same body posts once.

@@ -103,7 +103,7 @@ class Control:
 
     async def reload(self) -> None:
         """Let tor read its torrc and the services' clients again. Raises Unavailable."""
-        await _in_thread(lambda: self._controller.signal(stem.Signal.RELOAD))
+        await _in_thread(lambda: self._controller.signal(stem.Signal.RELOAD), seconds=ALIVE_SECONDS)
 
     async def admit(self, access: Access) -> None:
         """Let tor itself reach that onion service, until a SETCONF or reload. Raises Unavailable.
@@ -111,14 +111,15 @@ class Control:
         Kept in memory only, where ClientOnionAuthDir would need a file.
         """
         name, key = access.address.removesuffix(".onion"), base64.b64encode(access.key).decode()
-        answer = await _in_thread(lambda: self._controller.msg(f"ONION_CLIENT_AUTH_ADD {name} x25519:{key}"))
+        line = f"ONION_CLIENT_AUTH_ADD {name} x25519:{key}"
+        answer = await _in_thread(lambda: self._controller.msg(line), seconds=ALIVE_SECONDS)
         if answer.content()[0][0] not in ("250", "251", "252"):  # control-spec, ONION_CLIENT_AUTH_ADD
             raise Unavailable("tor does not take the key of its own onion service")
 
     async def close_circuit(self, number: int) -> None:
         """End that circuit with all its streams; none such is as good. Raises Unavailable."""
         # Not stem's own call, which raises what is harmless here: the circuit was gone before.
-        await _in_thread(lambda: self._controller.msg(f"CLOSECIRCUIT {number}"))
+        await _in_thread(lambda: self._controller.msg(f"CLOSECIRCUIT {number}"), seconds=ALIVE_SECONDS)
 
     async def close(self) -> None:
         """Never raises. tor ends of it."""

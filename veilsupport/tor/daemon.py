@@ -211,14 +211,15 @@ class TorDaemon:
             if life.settings is not self._settings:
                 before, life.settings = life.settings, self._settings
                 self._count_anew(life, before)
-                without = _without_lost_clients(before, life.settings)
-                if without != life.settings:
-                    # Off the network first, so that it comes back with introduction points that nobody knows. When only
-                    # its clients change tor keeps them (measured on 0.4.9), and whoever has read where they are comes
-                    # in by them for hours. Its circuits, which carry new connections too, end with it.
-                    await _read_again(without, control)
-                await _read_again(life.settings, control)
-                logger.info("tor has read its changed settings")
+                try:
+                    await _read_changed(before, life.settings, control)
+                    logger.info("tor has read its changed settings")
+                except SetupError:
+                    if replace(before, pressed=life.settings.pressed) != life.settings:
+                        raise
+                    # A full disk in a rush: who may come in is the same, so tor goes on, and asks for less work.
+                    life.settings = before
+                    logger.warning("tor's settings cannot be written, so it goes on with those that it has")
             await self._changed.wait()
 
     async def _close_flooding(self, control: Control) -> None:
@@ -319,6 +320,17 @@ class TorDaemon:
 def _private_state(settings: TorSettings) -> PrivateState | None:
     service = settings.private
     return PrivateState(service.address, len(service.clients)) if service else None
+
+
+async def _read_changed(before: TorSettings, after: TorSettings, control: Control) -> None:
+    """SetupError: they cannot be written."""
+    without = _without_lost_clients(before, after)
+    if without != after:
+        # Off the network first, so that it comes back with introduction points that nobody knows. When only
+        # its clients change tor keeps them (measured on 0.4.9), and whoever has read where they are comes
+        # in by them for hours. Its circuits, which carry new connections too, end with it.
+        await _read_again(without, control)
+    await _read_again(after, control)
 
 
 async def _read_again(settings: TorSettings, control: Control) -> None:

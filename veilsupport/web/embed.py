@@ -31,6 +31,8 @@ from veilsupport.web.live import View
 from veilsupport.web.pages import Pages, Visit, signed_in
 from veilsupport.web.shim import circuit_of
 
+# What came with the form may have been kept: that there is no live view must not look like a refusal of it.
+_NOT_LIVE: Final = "Too many are here to show new messages as they come. Press Refresh after a while to see them."
 _WINDOW: Final = "embedded"  # One name for all: a frame that was loaded anew takes its own earlier place.
 
 
@@ -44,8 +46,8 @@ def show_embed(pages: Pages, visit: Visit) -> Response:
         return _Embedded(pages, visit, live=False)
     try:
         pages.open_stream(visit)
-    except VisitorError as error:
-        visit.error = visit.error or error
+    except VisitorError:
+        visit.error = visit.error or VisitorError(_NOT_LIVE)
         return _Embedded(pages, visit, live=False)
     return _Embedded(pages, visit, live=True)
 

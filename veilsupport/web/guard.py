@@ -115,12 +115,14 @@ class Guard:
             await self._pass(scope, receive, answer)
         except VisitorError as error:
             await self._refusal(scope, error)(scope, receive, answer)
-        except StoreError:  # the disk would not give what was asked for; it may the next time
-            if scope["type"] == "http" and not answer.started:
-                await self._refusal(scope, _NO_DISK)(scope, receive, answer)
-        except Exception as bug:
-            log.logger.error("A request met a bug: %s", log.place(_alone(bug)))
-            self._on_bug(_alone(bug))
+        except Exception as error:
+            cause = _alone(error)
+            if isinstance(cause, StoreError):  # the disk would not give what was asked for; it may the next time
+                if scope["type"] == "http" and not answer.started:
+                    await self._refusal(scope, _NO_DISK)(scope, receive, answer)
+                return
+            log.logger.error("A request met a bug: %s", log.place(cause))
+            self._on_bug(cause)
             if not answer.started:
                 await self._refusal(scope, _BROKEN)(scope, receive, answer)
             raise  # uvicorn closes the connection.
@@ -234,11 +236,11 @@ _BROKEN: Final = VisitorError(
 )
 
 
-def _alone(bug: Exception) -> BaseException:
+def _alone(error: Exception) -> BaseException:
     """The one exception that a TaskGroup wrapped."""
-    while isinstance(bug, ExceptionGroup) and len(bug.exceptions) == 1:
-        bug = bug.exceptions[0]
-    return bug
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def _read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes | None:

@@ -94,8 +94,7 @@ class Live:
         try:
             self._pages.open_stream(visit)
         except VisitorError as error:
-            wait = max(5, round(error.retry_after_seconds or 0) + 1)
-            return self._pages.look.frame("stub.html", status=error.status, site=visit.site, seconds=wait)
+            return self._pages.soon(visit, error)
         if visit.request.method == "HEAD":
             return self._pages.look.frame("stub.html", site=visit.site, seconds=1)
         return None

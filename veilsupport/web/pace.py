@@ -24,6 +24,7 @@ from veilsupport.web.puzzle import Puzzle, Puzzles
 from veilsupport.web.shim import CIRCUIT_PREFIX, circuit_of
 
 _WRONG: Final = frozenset({"wrong_password", "unknown_code"})
+_READING: Final = frozenset({Act.LOOK, Act.PAGE, Act.READ, Act.STREAM})
 _FULL_SECONDS: Final = 300.0  # a backlog is worked off in minutes
 
 
@@ -78,7 +79,7 @@ class Pace:
             whose |= {By.SESSION: session.token_hash, By.ACCOUNT: session.visitor.id}
         wait = self._limits.take(act, whose, now=now)
         if wait > 0:
-            raise _too_fast(wait)
+            raise _too_fast(wait, sends=act not in _READING)
 
     def look(self, scope: Scope, *, session: Session | None, now: float) -> None:
         """A page is asked for. VisitorError (429)."""
@@ -176,7 +177,9 @@ class Pace:
         return blake2b(folded.encode(errors="replace"), key=self._account_key).digest()
 
 
-def _too_fast(wait: float) -> VisitorError:
-    return VisitorError(
-        "That was a bit fast for this desk. Nothing was sent.", status=429, code="too_fast", retry_after_seconds=wait
-    )
+def _too_fast(wait: float, *, sends: bool = True) -> VisitorError:
+    """`sends`: something was to be sent. A page may show what was sent just before, so it must not deny that."""
+    words = "That was a bit fast for this desk."
+    if sends:
+        words += " Nothing was sent."
+    return VisitorError(words, status=429, code="too_fast", retry_after_seconds=wait)

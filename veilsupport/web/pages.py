@@ -141,6 +141,9 @@ class Pages:
 
     def begin(self, visit: Visit) -> None:
         """A conversation is about to begin. VisitorError: 429, 503; PuzzleError (403)."""
+        if visit.once and self.desk.has_begun(visit.once):  # A double click must not be told that nothing was sent.
+            self.pace.take(Act.KNOCK, visit.request.scope, now=visit.now)
+            return
         self.pace.start(visit.request.scope, visit.solution, site=visit.site.name, now=visit.now)
 
     def open_stream(self, visit: Visit) -> None:
@@ -150,6 +153,14 @@ class Pages:
                 "Too many live views are open at this moment.", status=503, code="busy", retry_after_seconds=30
             )
         self.pace.take(Act.STREAM, visit.request.scope, session=visit.session, now=visit.now)
+
+    def soon(self, visit: Visit, error: VisitorError, *, embedded: bool = False) -> Response:
+        """In place of a frame that cannot be shown now: it comes again by itself when there is hope."""
+        show = self.look.embedded if embedded else self.look.frame
+        wait = max(5, round(error.retry_after_seconds or 0) + 1)
+        response = show("stub.html", site=visit.site, seconds=wait, place=visit.request.scope["path"])
+        response.status_code = error.status
+        return response
 
     def _refuse_to_mix(self, visit: Visit, session: Session) -> None:
         """Nobody becomes one and the same person to us, on two sites, without knowing it."""

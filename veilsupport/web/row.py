@@ -58,8 +58,7 @@ class Page:
 
     async def _answer(self, visit: Visit) -> Response:
         if visit.request.method in ("GET", "HEAD"):
-            self._pages.pace.look(visit.request.scope, session=visit.session, now=visit.now)
-            return self._shown(visit)
+            return self._looked_at(visit)
         if visit.request.method != "POST" or self._row.act is None:
             raise VisitorError("This page does not take that.", status=405, code="method")
         try:
@@ -76,6 +75,16 @@ class Page:
         response = self._shown(visit)
         response.status_code = visit.error.status
         return with_retry_after(response, visit.error)
+
+    def _looked_at(self, visit: Visit) -> Response:
+        """VisitorError: too fast. No browser shows that page within a frame, so a frame comes again by itself."""
+        try:
+            self._pages.pace.look(visit.request.scope, session=visit.session, now=visit.now)
+        except VisitorError as error:
+            if not (self._row.frame or self._row.session_in_form):
+                raise
+            return with_retry_after(self._pages.soon(visit, error, embedded=self._row.session_in_form), error)
+        return self._shown(visit)
 
     def _shown(self, visit: Visit) -> Response:
         if self._row.needs_session and visit.session is None:

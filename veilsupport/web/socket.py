@@ -207,7 +207,6 @@ class _Talk:
         self, sockets: Sockets, session: Session, wire: Wire, scope: Scope, *, after: int | None, site: str
     ) -> None:
         self.session = session
-        self.listener = sockets.desk.listen(session)
         self._desk = sockets.desk
         self._reading = Reading(sockets.desk, session)
         self._pace = sockets.pace
@@ -222,6 +221,7 @@ class _Talk:
         last = conversation.last_seq if conversation else 0
         self._resumes_after = min(after or 0, last)
         self._last_seq = last if after is None else self._resumes_after
+        self.listener = sockets.desk.listen(session)  # last: who fails before leaves none behind
 
     def end(self, code: Close) -> None:
         """Let it close. The first reason stands; what has not been told yet comes with the next connection."""
