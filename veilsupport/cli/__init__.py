@@ -142,7 +142,7 @@ cli.add_command(cli_keeping.expire)
 cli.add_command(cli_backup.backup)
 cli.add_command(cli_backup.restore)
 for command in cli.commands.values():
-    command.context_settings = _HELP | command.context_settings  # also when it is called by itself
+    command.context_settings = {**_HELP, **command.context_settings}  # also when it is called by itself
 
 
 # ---- the way out -------------------------------------------------------------------------------------------------
