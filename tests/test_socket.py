@@ -120,19 +120,21 @@ def test_silence_instead_of_auth_is_closed(tmp_path: Path, monkeypatch: pytest.M
     tell(tmp_path, story)
 
 
-def test_only_so_many_wait_to_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "WAITING_MAX", 1)
+def test_who_has_waited_longest_to_sign_in_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever holds all places for as long as they may shuts everybody out."""
+    monkeypatch.setattr(socket, "WAITING_MAX", 2)
 
-    async def story(program: Program, _: Desk, __: Served) -> None:
+    async def story(program: Program, _: Desk, served: Served) -> None:
         await program.starts()
-        async with program.socket() as first:
+        async with program.socket() as first, program.socket() as second:
             await first.event()
-            async with program.socket() as second:
-                assert await second.closed() == Close.UNAVAILABLE
-            first.say(type="auth", token=program.token)
-            await first.next("ready")
+            await second.event()
             async with program.signed() as third:
                 await third.next("ready")
+            assert await first.closed() == Close.NO_AUTH
+            second.say(type="auth", token=program.token)
+            await second.next("ready")
+        assert not served.site._sockets._waiting
 
     tell(tmp_path, story)
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from tests.browser import ONION, Browser, Served, answers, bodies, tell, words_of
-from tests.desks import ADA, NOON, intake, start
+from tests.desks import ADA, FREELY, NOON, intake, start
 from veilsupport.commands import Command
 from veilsupport.desk import Desk
 from veilsupport.web import TABLE
@@ -94,6 +94,23 @@ def test_too_fast_keeps_the_text(tmp_path: Path) -> None:
         assert answers_[-1].status == 429
         assert 'value="line 20"' in answers_[-1].text
         assert answers_[-1].header("retry-after") == "2"
+
+    tell(tmp_path, story)
+
+
+def test_a_double_click_on_the_last_line_there_may_be_is_told_that_it_is_kept(tmp_path: Path) -> None:
+    """Who is told "nothing was sent" sends again, by another form: then it stands there twice."""
+
+    async def story(browser: Browser, desk: Desk, __: Served) -> None:
+        desk.sites = FREELY
+        await browser.start("one")
+        for number in range(19):
+            await browser.say(f"line {number}")
+        fields = (await browser.get("/chat/compose")).hidden() | {"message": "the last"}
+        for _ in range(2):
+            assert (await browser.post("/chat/compose", fields)).place == "/chat/compose#m"
+        assert (await browser.say("one more")).status == 429
+        assert bodies((await browser.get("/chat/latest")).text)[-2:] == ["line 18", "the last"]
 
     tell(tmp_path, story)
 

@@ -73,6 +73,10 @@ class Visitors(WaysIn):
         """Whether something was started with that seed, and its session goes on."""
         return self.open_session(crypto.token_from_seed(self.key.forms, seed)) is not None
 
+    def has_said(self, session: Session, body: str, *, once: bytes) -> bool:
+        """Whether this very text from this very form is kept already. VisitorError: empty, too long."""
+        return self.store.was_posted(session.visitor.id, _once(once, accept(body)))
+
     async def visitor_says(self, session: Session, body: str, *, once: bytes, now: float, site: str = "") -> Message:
         """Keep a message and its deliveries. The same `once` (a form's nonce) with the same body posts once.
 

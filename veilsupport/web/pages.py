@@ -263,7 +263,10 @@ class Pages:
         return self.look.go_to("/chat")
 
     async def send(self, visit: Visit) -> Message:
-        self.pace.send(visit.request.scope, signed_in(visit), now=visit.now)
+        if self.desk.has_said(signed_in(visit), visit.text, once=visit.once):  # As in `begin`.
+            self.pace.take(Act.PAGE, visit.request.scope, session=visit.session, now=visit.now)
+        else:
+            self.pace.send(visit.request.scope, signed_in(visit), now=visit.now)
         return await self.desk.visitor_says(
             signed_in(visit), visit.text, once=visit.once, now=visit.now, site=visit.site.name
         )

@@ -55,7 +55,7 @@ Knows ASGI and the desk. What happens below (sizes, pings, half-open connections
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
@@ -109,7 +109,7 @@ class Sockets:
         self.clock = clock
         self._origins = origins
         self._of: defaultdict[bytes, list[_Talk]] = defaultdict(list)
-        self._waiting: Counter[str | None] = Counter()  # by circuit; None on loopback
+        self._waiting: dict[asyncio.Timeout, str | None] = {}  # the circuit; who has waited longest comes first
         self._closing = False
 
     def __len__(self) -> int:
@@ -162,22 +162,31 @@ class Sockets:
         return talk
 
     async def _asked(self, scope: Scope, wire: Wire) -> frames.AuthFrame:
-        """What the address says, else the first frame. VisitorError: it does not fit. Raises End: none came."""
+        """What the address says, else the first frame. VisitorError: it does not fit. Raises End: none came.
+
+        When too many wait, the one that has waited longest gives way: a browser says who it is within a round trip, and
+        who only holds places must not shut it out.
+        """
         query = api.query_of(scope)
         given = refusals.checked(lambda: frames.SocketQuery.model_validate(query))
         if given.token is not None:
             return frames.AuthFrame(type="auth", token=given.token, after=given.after)
         circuit = circuit_of(scope)
-        if self._waiting.total() >= WAITING_MAX or (circuit and self._waiting[circuit] >= WAITING_PER_CIRCUIT):
+        if circuit and list(self._waiting.values()).count(circuit) >= WAITING_PER_CIRCUIT:
             raise End(Close.UNAVAILABLE)
-        self._waiting[circuit] += 1
+        if len(self._waiting) >= WAITING_MAX:
+            longest = next(iter(self._waiting))
+            del self._waiting[longest]
+            longest.reschedule(asyncio.get_running_loop().time())
+        limit = asyncio.timeout(AUTH_SECONDS)
         try:
-            async with asyncio.timeout(AUTH_SECONDS):
+            async with limit:
+                self._waiting[limit] = circuit
                 text = await wire.hear()
         except TimeoutError:
             raise End(Close.NO_AUTH) from None
         finally:
-            self._waiting -= Counter([circuit])  # Unlike an item's, this also forgets what has come to zero.
+            self._waiting.pop(limit, None)
         return refusals.checked(lambda: frames.AuthFrame.model_validate_json(text))
 
     def _session(self, scope: Scope, asked: frames.AuthFrame) -> Session:
