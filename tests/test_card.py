@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import cast
 from xml.etree.ElementTree import Element, SubElement
 
+import pytest
+
 from tests.desks import ADA, BERT, NOON, desk_in, intake, start
 from tests.xmppedge import StubLine
 from veilsupport.desk import Desk, Waiting
 from veilsupport.desk.requests import RINGS
 from veilsupport.errors import StoreError, Unavailable
 from veilsupport.model import Admin, Delivery, Session, Site
+from veilsupport.xmpp import card
 from veilsupport.xmpp.attending import Attending
 from veilsupport.xmpp.card import Card
 from veilsupport.xmpp.line import Declined, Line
@@ -290,7 +293,33 @@ def test_what_could_not_be_posted_is_posted_later(tmp_path: Path) -> None:
     in_office(tmp_path, story)
 
 
-def test_a_broken_connection_or_disk_does_not_end_it(tmp_path: Path) -> None:
+def test_in_a_rush_it_leaves_the_line_to_what_visitors_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card, "_NEWS_SECONDS", 0.0)
+    monkeypatch.setattr(card, "_PAUSE_SECONDS", 60.0)
+
+    async def rush(office: Office, looks: int) -> None:
+        for _ in range(looks):
+            await start(office.desk)
+            office.card.look()
+
+    async def story(office: Office) -> None:
+        running = asyncio.create_task(office.card.run())
+        await rush(office, 1)
+        async with asyncio.timeout(5):
+            while not office.line.posted:
+                await asyncio.sleep(0)
+        posted = len(office.line.posted)
+        await rush(office, 20)
+        assert len(office.line.posted) == posted
+        assert office.card._news.is_set()
+        running.cancel()
+
+    in_office(tmp_path, story)
+
+
+def test_a_broken_connection_or_disk_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card, "_PAUSE_SECONDS", 0.0)
+
     async def story(office: Office) -> None:
         running = asyncio.create_task(office.card.run())
         office.staff = False

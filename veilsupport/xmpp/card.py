@@ -1,7 +1,7 @@
 """The card: one message that lists who waits for an answer, and that corrects itself in place (XEP-0308).
 
 It stands in the staff room, and in the chat of every admin who is online and not in that room. While somebody waits it
-is brought up to date: at once when who waits or whose they are has changed, else every few minutes. When a visitor
+is brought up to date: soon when who waits or whose they are has changed, else every few minutes. When a visitor
 begins to wait after nobody did, it is posted anew, so that it stands at the bottom and rings. Where an app does not
 show corrections (XEP-0030 tells), it is posted anew only for a visitor who was not on it before. It is a view of what
 the desk knows, so nothing of it rests on disk, and what gets lost is made good by the next.
@@ -25,6 +25,7 @@ from veilsupport.xmpp.line import Declined, Line
 
 _LOOK_SECONDS: Final = 5.0
 _NEWS_SECONDS: Final = 0.5  # what changes several times in a moment is shown once
+_PAUSE_SECONDS: Final = 3.0  # from one look to the next: in a rush the line is for what visitors say
 _AGES_SECONDS: Final = 300.0  # so often the minutes on it are brought up to date, when nothing else changes
 _SHOWN_MAX: Final = 20
 _CORRECTIONS: Final = "urn:xmpp:message-correct:0"
@@ -64,14 +65,17 @@ class Card:
         self._news = asyncio.Event()
 
     async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        looked_at = -_PAUSE_SECONDS
         while True:
             try:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._news.wait()
             except TimeoutError:
                 pass
-            await asyncio.sleep(_NEWS_SECONDS)
+            await asyncio.sleep(max(_NEWS_SECONDS, looked_at + _PAUSE_SECONDS - loop.time()))
             self._news.clear()
+            looked_at = loop.time()
             try:
                 if self._is_ready():
                     await self._look()
