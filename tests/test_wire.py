@@ -375,6 +375,20 @@ def test_a_close_frame_right_behind_what_is_not_utf_8_is_no_fault_of_ours(tmp_pa
     tell(tmp_path, story)
 
 
+def test_a_ping_right_behind_what_is_not_utf_8_is_no_fault_of_ours(tmp_path: Path) -> None:
+    async def story(onion: Onion) -> None:
+        faults: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context["message"]))
+        reader, writer = await onion.raw_signed()
+        writer.write(frame(b"\xff") + frame(b"there?", 9))
+        assert await close_code(reader) == 1007
+        assert await reader.read() == b""
+        writer.close()
+        assert faults == []
+
+    tell(tmp_path, story)
+
+
 def test_whoever_waits_to_send_while_the_connection_fails_is_told_that_the_client_is_gone(tmp_path: Path) -> None:
     """The connection can be written to, is full again before it is their turn, and fails while they wait on."""
 

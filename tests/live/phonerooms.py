@@ -7,6 +7,7 @@ followed at once, under the local part of one's own JID. It knows nothing of our
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
@@ -227,7 +228,18 @@ class PhoneRooms:
             await self._news.wait_for(true)
 
     async def room_archive(self, room: str) -> list[RoomGot]:
-        """All that the room keeps, oldest first (XEP-0313)."""
+        """All that the room keeps, oldest first (XEP-0313). Raises TimeoutError.
+
+        ejabberd leaves a question unanswered that meets a room in the middle of its end, so it is asked again.
+        """
+        for _ in range(2):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(4):
+                    return await self._archive_of(room)
+        async with asyncio.timeout(4):
+            return await self._archive_of(room)
+
+    async def _archive_of(self, room: str) -> list[RoomGot]:
         got = []
         async for result in self._client.plugin["xep_0313"].iterate(jid=slixmpp.JID(room), rsm={"max": 50}):
             element = result["mam_result"]["forwarded"]["stanza"].xml

@@ -103,6 +103,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         except InvalidState:  # It is not UTF-8, and the client's close frame, right behind it, is answered already.
             self.handle_parser_exception()
 
+    def handle_ping(self) -> None:
+        if not self._ended:  # Else it came right behind what ended this, and our last words are out.
+            super().handle_ping()
+
     def handle_parser_exception(self) -> None:
         """The connection fails; `conn` knows why, and has the close frame ready. Also after an ordinary close."""
         self._ended = True
