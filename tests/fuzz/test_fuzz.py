@@ -1,6 +1,6 @@
-"""A short run over every surface, from another seed each time; and that what must not be is found.
+"""A short run over every surface, from one seed, so that a change is what breaks it; and that what must not be is found.
 
-VEILSUPPORT_FUZZ_CASES makes it longer; `python -m tests.fuzz` is the long one.
+VEILSUPPORT_FUZZ_CASES makes it longer; `python -m tests.fuzz` is the long one, from another seed each time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,7 +24,7 @@ _WEIGHTS = sum(surface.weight for surface in SURFACES)
 
 @pytest.mark.parametrize("surface", SURFACES, ids=lambda surface: surface.name)
 def test_nothing_breaks_grows_or_is_logged(surface: Surface, tmp_path: Path) -> None:
-    seed = secrets.token_hex(4)
+    seed = "1"
     cases = int(CASES * surface.weight / _WEIGHTS)
     grown = asyncio.run(fuzz(surface, tmp_path, cases=cases, seed=seed))
     print(f"{surface.name}: {cases} cases, {grown >> 10} KiB more, seed {seed}")
