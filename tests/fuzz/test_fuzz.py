@@ -1,4 +1,4 @@
-"""A short run over every surface, from one seed, so that a change is what breaks it; and that what must not be is found.
+"""A short run over every surface, from one seed, so that a change is what breaks it; and what must not be is found.
 
 VEILSUPPORT_FUZZ_CASES makes it longer; `python -m tests.fuzz` is the long one, from another seed each time.
 """
