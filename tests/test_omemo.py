@@ -622,6 +622,60 @@ async def test_broken_session_is_begun_anew_once() -> None:
         await desk.take_keys(ada)
 
 
+async def beside(ada: Party, desk: Party) -> tuple[Party, Element]:
+    """Her device as it was before it wrote that line, as a backup of it or a second writer on it would be."""
+    earlier = Party(ada.server, ADA, Disk(ada.disk.entries))
+    return earlier, await ada.sealed("one", desk)
+
+
+@in_a_loop
+async def test_other_words_under_a_used_key_are_asked_for_again_and_the_session_goes_on() -> None:
+    _, desk, ada = await pair()
+    earlier, first = await beside(ada, desk)
+    assert await desk.opens(first, ada) == "one"
+    other, following = await earlier.sealed("two", desk), await earlier.sealed("three", desk)
+    for _ in range(2):  # the same one again, out of the archive, is no second
+        assert await wrong(desk, other, ada) == terms.REUSED
+    assert desk.line.posted == []
+    with pytest.raises(Duplicate):
+        await desk.opens(first, ada)
+    assert await desk.opens(following, ada) == "three"
+    assert await desk.opens(await earlier.sealed("two", desk), ada) == "two"
+
+
+@in_a_loop
+async def test_device_that_goes_on_with_used_keys_gets_a_new_session() -> None:
+    _, desk, ada = await pair()
+    for _ in range(2):
+        earlier, first = await beside(ada, desk)
+        sent = [first, *[await ada.sealed(text, desk) for text in ("two", "three", "four")]]
+        assert [await desk.opens(message, ada) for message in sent] == ["one", "two", "three", "four"]
+        told = [await wrong(desk, await earlier.sealed("other words", desk), ada) for _ in range(3)]
+        assert told == [terms.REUSED, terms.BROKEN, terms.BROKEN]
+        assert await earlier.take_keys(desk) == 1
+        assert await desk.opens(await earlier.sealed("other words", desk), ada) == "other words"
+        assert await earlier.opens(await desk.sealed("understood", earlier), desk) == "understood"
+        await desk.take_keys(earlier)
+        ada = earlier
+
+
+@in_a_loop
+async def test_keys_without_words_under_a_used_key_are_nothing() -> None:
+    """A phone that opens several lines at once answers each with the same key."""
+    server = Server()
+    desk, ada = await Party(server, DESK).begin(), Party(server, ADA)
+    await ada.omemo.start()
+    assert await ada.opens(await desk.sealed("hello", ada), desk) == "hello"
+    earlier = await Party(server, ADA, Disk(ada.disk.entries)).begin()  # which sends the answer that is due
+    await ada.omemo.caught_up()
+    [first], [other] = ada.line.posted, earlier.line.posted
+    assert await desk.opens(first, ada) == ""
+    assert await desk.opens(await ada.sealed("hello yourself", desk), ada) == "hello yourself"
+    assert await desk.opens(other, ada) == ""
+    assert await wrong(desk, await earlier.sealed("me, too", desk), ada) == terms.REUSED  # the first that counts
+    assert desk.line.posted == []
+
+
 @in_a_loop
 async def test_keys_without_words_are_not_worth_a_word() -> None:
     server, desk, _ada = await pair()

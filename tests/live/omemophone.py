@@ -1,10 +1,13 @@
 """An admin's phone with OMEMO: plain slixmpp-omemo, none of our code.
 
-It trusts whatever it meets, as Conversations does until a key is verified, and opens by itself what comes.
+It trusts whatever it meets, as Conversations does until a key is verified, and opens by itself what comes: one thing
+at a time, as every app must. The library does not see to that: of two openings at once, one that waits for a server
+(its bundle is published anew) goes on from the ratchet as it was, and seals what comes next by a key that is used.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from typing import Any, Final
 from xml.etree.ElementTree import Element
@@ -70,6 +73,7 @@ class OmemoPhone(Phone):
         self.opened_in: list[tuple[str, str]] = []  # room, words
         self.unopened: list[str] = []  # the names of what the library raised
         self.key_transports = 0  # messages without words
+        self._turn = asyncio.Lock()
         super().__init__(jid, password, **more)
 
     def _made(self, jid: str, password: str, resource: str, receipts: bool) -> Any:
@@ -116,11 +120,12 @@ class OmemoPhone(Phone):
 
     async def _send_sealed(self, message: Any, to: set[slixmpp.JID], extra: Collection[Element]) -> str:
         message.set_from(self._client.boundjid)
-        sealed, errors = await self._omemo.encrypt_message(message, to)
-        assert not errors
-        for element in extra:
-            sealed.append(element)
-        sealed.send()
+        async with self._turn:
+            sealed, errors = await self._omemo.encrypt_message(message, to)
+            assert not errors
+            for element in extra:
+                sealed.append(element)
+            sealed.send()
         return str(sealed["id"])
 
     # ---- what it sees ----------------------------------------------------------------------------------------
@@ -145,7 +150,8 @@ class OmemoPhone(Phone):
                 return
             stanza["type"], stanza["from"] = "chat", self.occupants(room)[nick].jid
         try:
-            opened, _ = await self._omemo.decrypt_message(stanza)
+            async with self._turn:
+                opened, _ = await self._omemo.decrypt_message(stanza)
         except Exception as error:  # noqa: BLE001 - what a test may want to see
             self.unopened.append(type(error).__name__)
         else:

@@ -13,7 +13,8 @@ The rules:
    device with another identity key, is told about once; when `strict`, it is held until `trust` is called: nothing is
    encrypted to it and nothing of it is opened. Other devices of our own account are never trusted.
 6. What does not open is never taken for words. Where a broken session is the cause, a new one is begun, once. An old
-   message that comes again looks just like that, so those that have been opened are remembered (Duplicate).
+   message that comes again looks just like that, so those that have been opened are remembered (Duplicate). Others
+   under a key that was used are new words, which nobody may lose: they are asked for again.
 7. Only the legacy namespace is spoken. An omemo:2 envelope beside it is not looked at.
 8. In what is sent nothing stays readable but the elements in `_PLAIN`, which say nothing of the words.
 9. While the archives are read, from `start` to `caught_up`, used pre keys are kept and answers collected: several

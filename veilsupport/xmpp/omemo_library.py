@@ -25,6 +25,7 @@ from veilsupport.xmpp.omemo_terms import NAMESPACE
 from veilsupport.xmpp.omemo_xml import parse_bundle
 from veilsupport.xmpp.stanzas import small_number
 
+UNDECIDED: Final = "undecided"  # of trust
 _DEVICES_MAX: Final = 50  # of one account; a hostile list would make us ask for as many bundles
 
 
@@ -80,6 +81,14 @@ def parsed_list(listed: Element) -> DeviceList:
     return {each: None for each in ids[:_DEVICES_MAX] if each is not None}
 
 
+async def listed_devices(entries: Entries, jid: str) -> set[int]:
+    """Those on its list as it is known, also those whose keys we have not got."""
+    storage = EntryStorage(entries)
+    ids = (await storage.load_list(f"/devices/{jid}/list", int)).maybe([])
+    active = {each: (await storage.load_dict(f"/devices/{jid}/{each}/active", bool)).maybe({}) for each in ids}
+    return {each for each in ids if active[each].get(NAMESPACE)}
+
+
 def parsed_bundle(shown: Element, jid: str, device_id: int) -> BundleImpl | None:
     try:
         return parse_bundle(shown, jid, device_id)
@@ -93,6 +102,16 @@ def is_active(device: DeviceInformation) -> bool:
 
 def fingerprint(device: DeviceInformation) -> str:
     return "".join(SessionManager.format_identity_key(device.identity_key))
+
+
+def is_pinned(entries: Entries, jid: str) -> bool:
+    """Whether anything was ever decided on a device of theirs."""
+    return bool(entries.below(f"/trust/{jid}/"))
+
+
+def trust_name(entries: Entries, device: DeviceInformation) -> str:
+    text = entries.get(trust_key(device))
+    return UNDECIDED if text is None else str(json.loads(text))
 
 
 def trust_key(device: DeviceInformation) -> str:

@@ -40,22 +40,24 @@ from veilsupport.errors import Duplicate, Unavailable, VeilError
 from veilsupport.xmpp import omemo_terms as terms
 from veilsupport.xmpp.omemo_entries import Entries
 from veilsupport.xmpp.omemo_library import (
+    UNDECIDED,
     Backend,
     EntryStorage,
     IdentityChanged,
     fingerprint,
     is_active,
+    is_pinned,
     key_digest,
+    listed_devices,
     parsed_bundle,
     parsed_list,
     sender_device,
-    trust_key,
+    trust_name,
 )
 from veilsupport.xmpp.omemo_nodes import Hidden, Nodes, Unreached
 from veilsupport.xmpp.omemo_terms import NAMESPACE, Device, DeviceTrust, NewDevice, Undecryptable, Why
 from veilsupport.xmpp.omemo_xml import parse_message, serialize_bundle, serialize_device_list, serialize_message
 
-_UNDECIDED: Final = "undecided"
 _UNTOLD: Final = "/veilsupport/untold/"
 _OPENED: Final = "/veilsupport/opened/"
 _OPENED_MAX: Final = 200  # of each device; what comes twice comes soon, and the archive's keys sort out the rest
@@ -84,13 +86,14 @@ class Sessions(SessionManager):
         self._ask_bundle_at: dict[tuple[str, int], float] = {}
         self._bundleless: set[tuple[str, int]] = set()
         self._healed: set[tuple[str, int]] = set()
+        self._reused: dict[tuple[str, int], str] = {}  # the message that came under a used key; until one opens
 
     @classmethod
     async def of(cls, entries: Entries, nodes: Nodes, own: str, *, strict: bool) -> Sessions:
         """Those in the entries, or a new device. Asks nothing of any server."""
         storage = EntryStorage(entries)
         backend = Backend(storage)
-        sessions = await cls.create([backend], storage, own, None, _UNDECIDED)
+        sessions = await cls.create([backend], storage, own, None, UNDECIDED)
         await sessions.shutdown()  # it ends only the library's task that rotates keys: it would not wait for our lock
         sessions._entries, sessions._backend, sessions._nodes = entries, backend, nodes
         sessions._own, sessions._strict = own, strict
@@ -157,7 +160,7 @@ class Sessions(SessionManager):
         found = []
         for device in sorted(await self.get_device_information(jid), key=lambda each: each.device_id):
             await self._evaluate_custom_trust_level(device)
-            trust = DeviceTrust(self._trust_name(device))
+            trust = DeviceTrust(trust_name(self._entries, device))
             found.append(Device(device.device_id, fingerprint(device), trust, active=is_active(device)))
         return found
 
@@ -192,19 +195,12 @@ class Sessions(SessionManager):
         if here:
             levels = [await self._evaluate_custom_trust_level(device) for device in here]
             return None if TrustLevel.TRUSTED in levels else Why.HELD
-        listed = await self._listed(jid)
+        listed = await listed_devices(self._entries, jid)
         is_known = self._ask_list_at[jid] == math.inf
-        if self._is_pinned(jid):
+        if is_pinned(self._entries, jid):
             return Why.VANISHED if is_known and not listed else Why.UNREACHED
         has_none = (is_known or jid in self._hidden) and all((jid, each) in self._bundleless for each in listed)
         return Why.NO_DEVICE if has_none else Why.UNREACHED
-
-    async def _listed(self, jid: str) -> set[int]:
-        """The devices on its list, also those whose keys we have not got."""
-        storage = EntryStorage(self._entries)
-        ids = (await storage.load_list(f"/devices/{jid}/list", int)).maybe([])
-        active = {each: (await storage.load_dict(f"/devices/{jid}/{each}/active", bool)).maybe({}) for each in ids}
-        return {each for each in ids if active[each].get(NAMESPACE)}
 
     async def _refresh(self, jid: str) -> None:
         """Once per session with the server; after that the list's changes come as news."""
@@ -239,6 +235,7 @@ class Sessions(SessionManager):
         body = await self._open(envelope, sender, device_id)
         self._entries.put(opened_key, json.dumps([*opened, digest][-_OPENED_MAX:]))
         self._healed.discard((sender, device_id))
+        self._reused.pop((sender, device_id), None)
         return body
 
     async def _open(self, envelope: Element, sender: str, device_id: int, *, again: bool = False) -> str:
@@ -256,7 +253,7 @@ class Sessions(SessionManager):
             raise Undecryptable(await self._refusal(sender, device_id)) from error
         except (NoSession, KeyExchangeFailed, DecryptionFailed) as error:
             if isinstance(error.__cause__, doubleratchet.DuplicateMessageException):
-                raise Duplicate("This message was opened before.") from error
+                raise await self._why_reused(envelope, sender, device_id) from error
             await self._heal(sender, device_id)
             raise Undecryptable(terms.BROKEN) from error
         except Exception as error:  # whatever else it does to the library: it is a broken envelope
@@ -266,6 +263,17 @@ class Sessions(SessionManager):
         devices = await self.devices(jid)
         held = any(each.id == device_id and each.trust is DeviceTrust.HELD for each in devices)
         return terms.NEW_DEVICE if held else terms.DISTRUSTED_DEVICE
+
+    async def _why_reused(self, envelope: Element, jid: str, device_id: int) -> VeilError:
+        """Another message was opened by that key: the device sent two at once, or its state is out of a backup. Its
+        next one mostly opens, and a new session would shut out what is under way; two in a row are a broken session."""
+        if envelope.find(terms.PAYLOAD) is None:
+            return Duplicate("Those keys were taken before.")
+        digest = key_digest(envelope, self.device_id)
+        if self._reused.setdefault((jid, device_id), digest) == digest:
+            return Undecryptable(terms.REUSED)
+        await self._heal(jid, device_id)
+        return Undecryptable(terms.BROKEN)
 
     async def _heal(self, jid: str, device_id: int) -> None:
         """Begin a new session and let the device know, so that what it sends next opens. Once, until something does:
@@ -310,29 +318,22 @@ class Sessions(SessionManager):
         """The library asks before it encrypts to a device and before it opens what came from one."""
         if device.bare_jid == self._own:
             return TrustLevel.DISTRUSTED  # Only our server could have put it on the list.
-        if device.trust_level_name == _UNDECIDED:
+        if device.trust_level_name == UNDECIDED:
             await self._decide(device.bare_jid)
-        return TrustLevel.TRUSTED if self._trust_name(device) == DeviceTrust.TRUSTED else TrustLevel.DISTRUSTED
+        return TrustLevel.TRUSTED if trust_name(self._entries, device) == DeviceTrust.TRUSTED else TrustLevel.DISTRUSTED
 
     async def _decide(self, jid: str) -> None:
         """The first devices that we see of a JID are its owner's; one that comes later is news."""
-        is_pinned = self._is_pinned(jid)
-        held = is_pinned and self._strict
+        is_later = is_pinned(self._entries, jid)
+        held = is_later and self._strict
         for device in await self.get_device_information(jid):
-            if self._trust_name(device) != _UNDECIDED:
+            if trust_name(self._entries, device) != UNDECIDED:
                 continue
             await self.set_trust(jid, device.identity_key, DeviceTrust.HELD if held else DeviceTrust.TRUSTED)
-            if is_pinned:
+            if is_later:
                 digits = fingerprint(device)
                 news = {"jid": jid, "device_id": device.device_id, "fingerprint": digits, "held": held}
                 self._entries.put(f"{_UNTOLD}{jid}/{digits}", json.dumps(news))
-
-    def _is_pinned(self, jid: str) -> bool:
-        return bool(self._entries.below(f"/trust/{jid}/"))
-
-    def _trust_name(self, device: DeviceInformation) -> str:
-        text = self._entries.get(trust_key(device))
-        return _UNDECIDED if text is None else str(json.loads(text))
 
     async def _make_trust_decision(self, undecided: frozenset[DeviceInformation], identifier: str | None) -> None:
         raise AssertionError("no device is undecided once it has been evaluated")

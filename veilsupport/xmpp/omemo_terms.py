@@ -80,6 +80,9 @@ BROKEN: Final = (
     "That could not be opened: the desk and your app had lost step. The desk has begun a new OMEMO session, so please"
     " send it again." + _NOWHERE
 )
+REUSED: Final = (
+    "That could not be opened: your app had used its key for another message. Please send it again." + _NOWHERE
+)
 UNKNOWN_DEVICE: Final = (
     "That could not be opened: the desk does not find the keys of the device that you wrote it on. Please switch OMEMO"
     " off and on again in that app, then send it again." + _NOWHERE
