@@ -27,12 +27,13 @@ from tests.browser import tell as tell_browser
 from tests.desks import ADA, BERT, FREELY, KEY, NOON, desk_in, hand_over, intake, start
 from tests.program import Program
 from tests.program import tell as tell_program
-from veilsupport import controlsocket, crypto, directory
+from veilsupport import controlsocket, crypto
 from veilsupport.cli import cli
+from veilsupport.controlsocket import STATUS_SOCKET
 from veilsupport.crypto import ArchiveSetting
 from veilsupport.desk import Desk
 from veilsupport.desk.core import ARCHIVE_SETTING
-from veilsupport.directory import DATABASE, STATUS_SOCKET, DataDirectory
+from veilsupport.directory import DATABASE, DataDirectory
 from veilsupport.errors import SealError, SetupError
 from veilsupport.model import Author, Intake, Private, Session, Site
 from veilsupport.store import Store
@@ -67,7 +68,7 @@ def copied(path: Path, *, keys: crypto.KeyPair = KEYS) -> list[tuple[str, str]]:
         "SELECT a.sealed, a.conversation, m.author, a.seq FROM archived a"
         " JOIN message m USING (conversation, seq) ORDER BY a.conversation, a.seq"
     )
-    found = [crypto.open_sealed(keys.private, row[0], row[1], Author(row[2]), row[3]) for row in db.execute(sql)]
+    found = [crypto.open_sealed(keys, row[0], row[1], Author(row[2]), row[3]) for row in db.execute(sql)]
     db.close()
     return found
 
@@ -116,16 +117,17 @@ def test_a_copy_opens_only_with_the_words_and_only_in_its_own_place(tmp_path: Pa
         session = await start(desk, "one")
         [(sealed,)] = sqlite3.connect(tmp_path / DATABASE).execute("SELECT sealed FROM archived").fetchall()
         id = session.visitor.id
-        assert crypto.open_sealed(KEYS.private, sealed, id, Author.VISITOR, 1) == ("", "one")
-        for key, place, author, seq in (
-            (session.private_key, id, Author.VISITOR, 1),
-            (KEY.settings, id, Author.VISITOR, 1),
-            (KEYS.private, bytes(16), Author.VISITOR, 1),
-            (KEYS.private, id, Author.ADMIN, 1),
-            (KEYS.private, id, Author.VISITOR, 2),
+        assert crypto.open_sealed(KEYS, sealed, id, Author.VISITOR, 1) == ("", "one")
+        visitors = crypto.KeyPair(session.visitor.public_key, session.private_key)
+        for keys, place, author, seq in (
+            (visitors, id, Author.VISITOR, 1),
+            (crypto.KeyPair(KEYS.public, KEY.settings), id, Author.VISITOR, 1),
+            (KEYS, bytes(16), Author.VISITOR, 1),
+            (KEYS, id, Author.ADMIN, 1),
+            (KEYS, id, Author.VISITOR, 2),
         ):
             with pytest.raises(SealError):
-                crypto.open_sealed(key, sealed, place, author, seq)
+                crypto.open_sealed(keys, sealed, place, author, seq)
 
     tell(tmp_path, story)
 
@@ -621,7 +623,7 @@ def test_on_a_terminal_two_of_the_words_are_asked_back_until_they_are_right(data
         os.write(parent, b"zzz\n")
         until("another word")
         assert int(until(r"word (\d+): ")[1]) == place
-        assert directory.ask(data, "status") is None
+        assert controlsocket.ask(data, "status") is None
         os.write(parent, f"{words[place - 1].upper()}\n".encode())
     until("The archive is on")
     assert process.wait(30) == 0

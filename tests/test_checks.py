@@ -20,13 +20,14 @@ from click.testing import CliRunner
 from tests.desks import ADA, BERT, KEY, NOON, desk_in, start
 from tests.live.appliance import Appliance, run_command
 from tests.ports import free_port
+from veilsupport import machine
 from veilsupport.cli import cli
 from veilsupport.config import FILE_NAME, Config, XmppSettings
-from veilsupport.doctor import checks, machine
+from veilsupport.doctor import checks
 from veilsupport.doctor import examination as checkup
 from veilsupport.doctor.checks import KNOWN, Finding, Level
-from veilsupport.doctor.machine import Swap
 from veilsupport.errors import Unavailable
+from veilsupport.machine import Swap
 from veilsupport.model import Admin, EndToEnd, Private
 from veilsupport.tor import TorPhase, TorState
 from veilsupport.tor.inquiry import inquire

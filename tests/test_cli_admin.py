@@ -5,25 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
+from tests.commands import printed, refusal
 from veilsupport import config
-from veilsupport.cli.admin import admin
 from veilsupport.config import FILE_NAME, AdminSettings
-from veilsupport.errors import SetupError, SetupErrors
 
 
 def told(data: Path, *words: str) -> str:
-    done = CliRunner().invoke(admin, [*words, "--data", str(data)], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return str(done.output)
+    return printed("admin", *words, "--data", str(data))
 
 
 def wrong(data: Path, *words: str) -> str:
-    with pytest.raises(SetupError) as found:
-        told(data, *words)
-    problems = found.value.problems if isinstance(found.value, SetupErrors) else (found.value,)
-    return "\n".join(f"{each.message} {each.hint}" for each in problems)
+    return refusal("admin", *words, "--data", str(data))
 
 
 def admins(data: Path) -> list[AdminSettings]:

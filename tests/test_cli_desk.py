@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tests.live.appliance import Appliance
 from tests.live.overhttp import browser_at
 from tests.ports import free_port
-from veilsupport import config, directory, people
+from veilsupport import config, controlsocket, people
 from veilsupport.cli import cli
 from veilsupport.cli.desk import _LINE_MAX_BYTES
 from veilsupport.config import FILE_NAME
@@ -136,7 +136,7 @@ def test_a_running_desk_takes_other_admins_and_sites(appliance: Appliance) -> No
     assert "Bert" in desk(appliance.data, "who")[1]
     changed = SETTINGS.replace("Bert", "Cleo").replace("bert@", "cleo@").replace('"always"', '"mon 9-10"')
     (appliance.data / FILE_NAME).write_text(changed)
-    assert directory.ask(appliance.data, "reload") == {"sites": ["", "shop"]}
+    assert controlsocket.ask(appliance.data, "reload") == {"sites": ["", "shop"]}
     assert [line.split(":")[0] for line in desk(appliance.data, "who")[1].splitlines()] == ["Ada", "Cleo"]
     assert "shop: mon 9:00-10:00 UTC" in desk(appliance.data, "hours")[1]
 

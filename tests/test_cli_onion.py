@@ -13,30 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from nacl.public import PrivateKey
 
+from tests.commands import printed, refusal
 from veilsupport import config, crypto, directory
-from veilsupport.cli import cli
 from veilsupport.cli.status import in_words
 from veilsupport.config import FILE_NAME, Config
 from veilsupport.directory import ONION_KEY, DataDirectory, Onion
-from veilsupport.errors import SetupError, SetupErrors
 from veilsupport.model import Private
 
 
 def onion(data: Path, *words: str) -> str:
-    """What a command prints."""
-    done = CliRunner().invoke(cli, ["onion", *words, "--data", str(data)], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return str(done.output)
+    return printed("onion", *words, "--data", str(data))
 
 
 def wrong(data: Path, *words: str) -> str:
-    with pytest.raises(SetupError) as found:
-        onion(data, *words)
-    problems = found.value.problems if isinstance(found.value, SetupErrors) else (found.value,)
-    return "\n".join(f"{each.message} {each.hint}" for each in problems)
+    return refusal("onion", *words, "--data", str(data))
 
 
 def test_a_client_is_named_and_only_the_public_half_of_the_key_is_kept(tmp_path: Path) -> None:

@@ -9,33 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
+from tests.commands import printed, refusal
 from tests.live.appliance import Appliance
 from tests.live.overhttp import browser_at
 from tests.ports import free_port
 from tests.test_cli import refused
-from veilsupport import config, directory
-from veilsupport.cli import cli
+from veilsupport import config, controlsocket
 from veilsupport.config import FILE_NAME
-from veilsupport.errors import SetupError, SetupErrors
 
 SHOP = ("--title", "The Shop", "--origin", "https://shop.example")
 
 
 def site(command: str, data: Path, *arguments: str) -> str:
-    """In this process: what a command prints."""
-    done = CliRunner().invoke(cli, ["site", command, "--data", str(data), *arguments], catch_exceptions=False)
-    assert done.exit_code == 0
-    return str(done.output)
+    return printed("site", command, "--data", str(data), *arguments)
 
 
 def wrong(command: str, data: Path, *arguments: str) -> str:
-    """What is not right with it, one sentence and one hint after the other."""
-    with pytest.raises(SetupError) as found:
-        site(command, data, *arguments)
-    problems = found.value.problems if isinstance(found.value, SetupErrors) else (found.value,)
-    return "\n".join(f"{each.message} {each.hint}" for each in problems)
+    return refusal("site", command, "--data", str(data), *arguments)
 
 
 @pytest.fixture
@@ -69,7 +60,7 @@ def test_a_running_desk_takes_sites_at_once(appliance: Appliance) -> None:
     assert str(appliance.status()["page"]) + "s/shop" in site("show", appliance.data, "shop")
     site("remove", appliance.data, "shop")
     assert status() == 404
-    assert directory.ask(appliance.data, "nonsense") == {
+    assert controlsocket.ask(appliance.data, "nonsense") == {
         "error": "The running VeilSupport does not know this.",
         "hint": "Restart it: it is another version.",
     }
@@ -77,7 +68,7 @@ def test_a_running_desk_takes_sites_at_once(appliance: Appliance) -> None:
 
 def test_what_a_running_desk_cannot_take_is_said(appliance: Appliance) -> None:
     (appliance.data / FILE_NAME).write_text("[desk\n")
-    told = directory.ask(appliance.data, "reload")
+    told = controlsocket.ask(appliance.data, "reload")
     assert told is not None
     assert "not valid TOML" in told["error"]
     assert "not valid TOML" in refused("site", "add", "shop", *SHOP, "--data", str(appliance.data))

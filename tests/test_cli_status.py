@@ -15,7 +15,7 @@ import pytest
 from tests.live.appliance import Appliance, run_command
 from tests.ports import free_ports
 from tests.test_metrics import WELL
-from veilsupport import directory
+from veilsupport import controlsocket
 from veilsupport.alarms import DISK_LOW_BYTES
 from veilsupport.cli.status import in_words, span
 from veilsupport.config import FILE_NAME
@@ -114,8 +114,8 @@ def test_exit_status_tells_well_from_not_ready_from_not_running(tmp_path: Path) 
         assert numbers.returncode == 0
         assert "\nveilsupport_ready 0.0\n" in numbers.stdout
         assert "desk@" not in numbers.stdout
-        assert directory.ask(data, "live") == {"live": True}
-        ready = directory.ask(data, "ready")
+        assert controlsocket.ask(data, "live") == {"live": True}
+        ready = controlsocket.ask(data, "ready")
         assert ready
         assert not ready["ready"]
         link = http.client.HTTPConnection("127.0.0.1", health, timeout=5)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilsupport import crypto
-from veilsupport.crypto import ApplianceKey, Passwords
+from veilsupport.crypto import ApplianceKey, KeyPair, Passwords
 from veilsupport.errors import SealError, SetupError, VisitorError
 from veilsupport.model import Author, Private
 
@@ -20,7 +20,7 @@ text = st.text(st.characters(codec="utf-8"), max_size=600)
 def test_what_is_sealed_opens_again(name: str, body: str, author: Author, seq: int) -> None:
     name = name[:60]
     sealed = crypto.seal(KEYS.public, HERE, author, seq, name, body)
-    assert crypto.open_sealed(KEYS.private, sealed, HERE, author, seq) == (name, body)
+    assert crypto.open_sealed(KEYS, sealed, HERE, author, seq) == (name, body)
 
 
 @given(st.data())
@@ -29,7 +29,7 @@ def test_any_flipped_bit_raises(data: st.DataObject) -> None:
     bit = data.draw(st.integers(0, len(sealed) * 8 - 1))
     sealed[bit // 8] ^= 1 << bit % 8
     with pytest.raises(SealError):
-        crypto.open_sealed(KEYS.private, bytes(sealed), HERE, Author.VISITOR, 1)
+        crypto.open_sealed(KEYS, bytes(sealed), HERE, Author.VISITOR, 1)
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,19 @@ def test_any_flipped_bit_raises(data: st.DataObject) -> None:
 def test_a_body_opens_only_in_its_own_place(conversation: bytes, author: Author, seq: int) -> None:
     sealed = crypto.seal(KEYS.public, HERE, Author.VISITOR, 1, "", "hello")
     with pytest.raises(SealError):
-        crypto.open_sealed(KEYS.private, sealed, conversation, author, seq)
+        crypto.open_sealed(KEYS, sealed, conversation, author, seq)
 
 
 def test_another_key_opens_nothing() -> None:
     sealed = crypto.seal(KEYS.public, HERE, Author.VISITOR, 1, "", "hello")
     with pytest.raises(SealError):
-        crypto.open_sealed(crypto.new_key_pair().private, sealed, HERE, Author.VISITOR, 1)
+        crypto.open_sealed(crypto.new_key_pair(), sealed, HERE, Author.VISITOR, 1)
+
+
+def test_the_public_half_is_taken_as_given_and_not_computed_for_each_body() -> None:
+    sealed = crypto.seal(KEYS.public, HERE, Author.VISITOR, 1, "", "hello")
+    with pytest.raises(SealError):
+        crypto.open_sealed(KeyPair(crypto.new_key_pair().public, KEYS.private), sealed, HERE, Author.VISITOR, 1)
 
 
 @given(st.integers(0, 200), st.integers(0, 200))

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from veilsupport import config, crypto, directory
+from veilsupport import config, controlsocket, crypto, directory
+from veilsupport.controlsocket import STATUS_SOCKET
 from veilsupport.crypto import ApplianceKey
-from veilsupport.directory import ONION_KEY, STATUS_SOCKET, DataDirectory, Onion
+from veilsupport.directory import ONION_KEY, DataDirectory, Onion
 from veilsupport.errors import SetupError
 from veilsupport.model import Private
 
@@ -136,7 +137,7 @@ def test_what_another_program_saved_meanwhile_is_not_lost(tmp_path: Path) -> Non
 
 def test_onion_address_is_the_one_that_tor_computes() -> None:
     """The secret half of RFC 8032's first test vector, as tor keeps it; rend-spec-v3 §6 gives the address."""
-    key = crypto._ONION_HEAD + bytes.fromhex(
+    key = crypto.ONION_HEAD + bytes.fromhex(
         "307c83864f2833cb427a2ef1c00a013cfdff2768d980c0a3a520f006904de94f" + "00" * 32
     )
     address = crypto.onion_address(key)
@@ -150,13 +151,13 @@ def test_onion_address_is_the_one_that_tor_computes() -> None:
 
 
 def test_nobody_there_is_told_from_no_answer(tmp_path: Path) -> None:
-    assert directory.ask(tmp_path, "status") is None
+    assert controlsocket.ask(tmp_path, "status") is None
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / STATUS_SOCKET))
-        assert directory.ask(tmp_path, "status") is None  # left behind by one that was killed
+        assert controlsocket.ask(tmp_path, "status") is None  # left behind by one that was killed
         silent.listen()
         with pytest.raises(SetupError, match="has not answered"):
-            directory.ask(tmp_path, "status", seconds=0.05)
+            controlsocket.ask(tmp_path, "status", seconds=0.05)
 
 
 @contextlib.contextmanager
@@ -174,7 +175,7 @@ def shut_out_of(path: Path) -> Iterator[None]:
 
 def test_where_one_may_not_look_it_is_not_said_that_nobody_is_there(tmp_path: Path) -> None:
     with shut_out_of(tmp_path), pytest.raises(SetupError, match="another user"):
-        directory.ask(tmp_path, "status")
+        controlsocket.ask(tmp_path, "status")
 
 
 def test_not_even_root_leaves_a_file_in_a_directory_of_another_user(tmp_path: Path) -> None:
@@ -202,5 +203,5 @@ def test_an_answer_cut_short_is_no_answer(tmp_path: Path) -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(SetupError, match="has not answered"):
-            directory.ask(tmp_path, "desk burn heron-42")
+            controlsocket.ask(tmp_path, "desk burn heron-42")
         thread.join()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from veilsupport.errors import Unavailable, VisitorError
+from veilsupport.errors import SetupError, Unavailable, VisitorError, setup_errors
 from veilsupport.moving import sealedfile
 
 PACKAGE = Path(__file__).resolve().parent.parent / "veilsupport"
@@ -34,3 +34,11 @@ def test_what_is_raised_anew_is_the_same_and_leaves_no_trace_in_the_constant() -
     assert (constant.__traceback__, constant.__context__) == (None, None)
     assert not Unavailable("gone", temporary=False).anew().temporary
     assert sealedfile.DAMAGED.anew().hint == sealedfile.DAMAGED.hint
+
+
+def test_setup_errors_are_found_however_deep_and_none_beside_something_worse() -> None:
+    one, two = SetupError("One.", hint="1"), SetupError("Two.", hint="2")
+    assert setup_errors(one) == [one]
+    assert setup_errors(ExceptionGroup("", [one, ExceptionGroup("", [two])])) == [one, two]
+    assert setup_errors(ExceptionGroup("", [one, ExceptionGroup("", [two, OSError()])])) == []
+    assert setup_errors(OSError()) == []

@@ -23,8 +23,9 @@ from tests.program import tell as tell_program
 from veilsupport import controlsocket, crypto
 from veilsupport.cli import cli
 from veilsupport.config import parse
+from veilsupport.controlsocket import STATUS_SOCKET
 from veilsupport.desk import Desk
-from veilsupport.directory import DATABASE, STATUS_SOCKET, DataDirectory
+from veilsupport.directory import DATABASE, DataDirectory
 from veilsupport.errors import AdminError, Duplicate, SetupError, VisitorError
 from veilsupport.model import Admin, DeliveryKind, Ended, Intake, Private, Session, SignedOut, Site, Standing
 from veilsupport.people import sites_of

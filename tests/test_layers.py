@@ -31,33 +31,34 @@ ALLOWED = {
     "rules": {"hours"},
     "config": CORE | {"rules"},
     "socks": CORE,
-    "directory": CORE | {"crypto", "config"},
-    "controlsocket": set[str](),
+    "directory": CORE | {"config", "controlsocket", "crypto", "machine"},
+    "machine": set[str](),
+    "controlsocket": {"errors"},
     # the edges
     "web": CORE | LEAVES | {"breaker", "desk", "guesses", "limits"},
     "xmpp": CORE | LEAVES | {"desk", "commands"},
     "tor": CORE | LEAVES,
     # what knows several of them
     "people": CORE | {"config", "crypto", "desk", "socks", "store", "xmpp"},
-    "onions": CORE | {"config", "crypto", "tor"},
+    "onions": CORE | {"bundle", "config", "crypto", "tor"},
     "pressure": {"breaker", "errors"},
     "ageing": CORE | {"desk", "directory", "log", "steadiness"},
     "vitals": CORE | {"alarms", "tor", "xmpp"},
     "metrics": CORE | {"tor", "vitals", "xmpp"},
     "observing": CORE | {"config", "desk", "directory", "limits", "metrics", "store", "tor", "vitals", "web", "xmpp"},
-    "doctor": CORE | {"alarms", "config", "crypto", "desk", "directory", "socks", "store", "tor", "xmpp"},
-    "seizure": {"config", "doctor", "store"},
+    "doctor": CORE
+    | {"alarms", "config", "controlsocket", "crypto", "desk", "directory", "machine", "socks", "store", "tor", "xmpp"},
+    "seizure": {"config", "machine", "store"},
     "transcripts": CORE | {"crypto", "desk", "store"},
-    "moving": CORE
-    | {"bundle", "config", "crypto", "desk", "directory", "onions", "people", "socks", "store", "tor", "xmpp"},
+    "moving": CORE | {"config", "crypto", "directory", "onions", "people", "socks", "store", "tor", "xmpp"},
     "app": CORE
     | LEAVES
     | {"ageing", "alarms", "breaker", "bundle", "controlsocket", "crypto", "desk", "directory", "doctor", "observing"}
     | {"onions", "people", "pressure", "store", "tor", "web", "xmpp"},
     "cli": CORE
     | LEAVES
-    | {"app", "bundle", "crypto", "desk", "directory", "doctor", "hardening", "moving", "onions", "people", "rules"}
-    | {"seizure", "store", "tor", "transcripts", "xmpp"},
+    | {"app", "bundle", "controlsocket", "crypto", "desk", "directory", "doctor", "hardening", "machine", "moving"}
+    | {"onions", "people", "rules", "seizure", "store", "tor", "transcripts", "xmpp"},
 }
 # Who alone may import what from outside: the one place to look when a library changes.
 ONLY = {

@@ -46,3 +46,11 @@ def test_private_service_has_its_own_clients_only(tmp_path: Path) -> None:
     assert service.clients == (Client("ada", ADA),)
     assert (service.address, service.onion_port, service.local_port) == (crypto.onion_address(KEY), 5222, 15222)
     assert onions.page_clients(mine, KEY) == ()
+
+
+def test_a_client_publishes_nothing_and_goes_by_the_operators_lines(tmp_path: Path) -> None:
+    mine = settings('[tor]\nlines = ["UseBridges 0"]\n')
+    client, reaching = onions.client_tor(mine, tmp_path), onions.client_tor(mine, tmp_path, onions.access(KEY))
+    assert (client.directory, client.onion, client.private, client.access) == (tmp_path, None, None, None)
+    assert client.torrc_lines == mine.tor.lines
+    assert reaching.access == onions.access(KEY)

@@ -25,7 +25,8 @@ from tests.browser import Served, site_of
 from tests.desks import desk_in
 from tests.ports import free_port
 from tests.program import SITES, Program, tell
-from veilsupport import crypto, limits
+from veilsupport import limits
+from veilsupport.crypto import Cost, passwords
 from veilsupport.desk import Desk
 from veilsupport.limits import Limits
 from veilsupport.web import api, frames, openapi, refusals, serve
@@ -77,7 +78,7 @@ class Server(threading.Thread):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crypto, "_PASSWORD", crypto.Cost(passes=1, memory_kib=8))  # or it would take minutes
+        patch.setattr(passwords, "PASSWORD", Cost(passes=1, memory_kib=8))  # or it would take minutes
         with Server(tmp_path_factory.mktemp("desk")) as running:
             yield running
             assert running.bugs == []
@@ -137,8 +138,8 @@ def test_nothing_in_it_points_nowhere() -> None:
 def test_every_code_of_ours_is_listed() -> None:
     """Each `code="…"` that an error carries in whatever the API passes through; `used` is about a form."""
     package = Path(openapi.__file__).parent.parent
-    web = [package / "web" / f"{name}.py" for name in ("api", "guard", "origins", "pace", "refusals", "socket")]
-    files = [*web, *package.glob("desk/*.py"), package / "crypto.py"]
+    web = [package / "web" / f"{name}.py" for name in ("acts", "api", "guard", "origins", "pace", "refusals", "socket")]
+    files = [*web, *package.glob("desk/*.py"), *package.glob("crypto/*.py")]
     found = {code for file in files for code in re.findall(r'\bcode="(\w+)"', file.read_text())}
     assert len(found) > 15
     assert found - {"used"} <= refusals.CODES.keys()

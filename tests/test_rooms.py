@@ -11,7 +11,7 @@ from tests.desks import ADA, NOON, start
 from tests.roomhouse import SERVICE, House, archived, bounced, in_house, line_of
 from veilsupport.errors import Unavailable
 from veilsupport.model import Standing
-from veilsupport.xmpp import rooms, stanzas, titles
+from veilsupport.xmpp import stanzas, titles, upkeep
 from veilsupport.xmpp.line import Declined
 
 # ---- thrown out without a word ---------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def test_who_is_thrown_out_again_and_again_waits_longer_each_time(tmp_path: Path
             assert house.rooms.address(session.visitor.id) is None
             pauses.append(round(place.again_at - house.now))
             house.now = place.again_at
-        assert pauses == [0, *rooms._PAUSES[:3]]
+        assert pauses == [0, *upkeep._PAUSES[:3]]
         await house.until(lambda: house.rooms.address(session.visitor.id))
         house.now += 60
         house.rooms.expelled(room)
@@ -399,7 +399,7 @@ def test_a_subject_says_how_things_stand(tmp_path: Path) -> None:
 def test_a_rush_of_new_conversations_gets_its_rooms_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rooms, "_NEW_AT_ONCE", 2)
+    monkeypatch.setattr(upkeep, "_NEW_AT_ONCE", 2)
 
     async def story(house: House) -> None:
         await house.begin()

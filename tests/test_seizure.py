@@ -21,8 +21,8 @@ from veilsupport.cli.seizure import facts_of
 from veilsupport.config import FILE_NAME, Config, parse
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DataDirectory, Onion
-from veilsupport.doctor.machine import Swap
 from veilsupport.errors import SealError, SetupError
+from veilsupport.machine import Swap
 from veilsupport.model import Admin, Author, Private
 from veilsupport.people import keep_password
 from veilsupport.seizure import Facts, seizure
@@ -299,14 +299,17 @@ def test_no_word_code_address_or_password_lies_in_the_open(seized: tuple[Path, P
 def test_a_delivered_message_opens_to_nobody_who_has_the_disk(seized: tuple[Path, Private | None]) -> None:
     data, _ = seized
     assert "Nobody reads the 2 messages in it" in disk_page(data)
-    stored = rows(data, "SELECT conversation, sealed FROM message WHERE seq = 1")
+    stored = rows(
+        data,
+        "SELECT conversation, sealed, public_key FROM message JOIN visitor ON visitor.id = conversation WHERE seq = 1",
+    )
     assert len(stored) == 1
     key = key_on(data)
     private = [] if key is None else [key.secret, key.pepper, key.outbox, key.settings, key.forms]
-    for conversation, sealed in stored:
+    for conversation, sealed, public in stored:
         for each in private:
             with pytest.raises(SealError):
-                crypto.open_sealed(each, sealed, conversation, Author.VISITOR, 1)
+                crypto.open_sealed(crypto.KeyPair(public, each), sealed, conversation, Author.VISITOR, 1)
     for (erased,) in rows(data, "SELECT sealed FROM delivery WHERE state = 'acked'"):
         assert erased is None
 
@@ -345,7 +348,7 @@ def test_a_guessed_password_opens_an_account_only_with_the_appliances_key(seized
     assert ("whoever guesses that of one of the 1 e-mail account" in disk_page(data)) is (passphrase is None)
     [(salt, wrapped, visitor)] = rows(data, "SELECT salt, wrapped_key, visitor FROM credential WHERE kind = 'email'")
     for guess, right in (("wrong", False), (PASSWORD, True)):
-        root = crypto.slow_hash(Private(guess), salt, crypto._PASSWORD)
+        root = crypto.slow_hash(Private(guess), salt, crypto.PASSWORD)
         for pepper in [b"none", *([key.pepper] if key else [])]:
             try:
                 crypto.unwrap(crypto.derive(root, "veil-wrap", pepper), wrapped, b"email" + visitor)

@@ -88,6 +88,7 @@ class Appliance:
         self._is_tidy = False
         self._line_up_since: float | None = None
         self._page_lost_at: float | None = None if port else time.time()
+        self._page_key = b""  # of its onion service; without tor there is none
         self._tor = None if port else TorDaemon(self._tor_settings(key), on_change=self._tor_changed)
         self._bridge = self._made_bridge()
 
@@ -256,11 +257,13 @@ class Appliance:
 
     def _tor_settings(self, key: ApplianceKey) -> TorSettings:
         executable, library_path = bundle.tor(self._config.tor.executable)
+        onion = self._directory.onion(Onion.PAGE, key)
+        self._page_key = (onion / ONION_KEY).read_bytes()
         return TorSettings(
             directory=self._directory.tor,
-            onion=self._directory.onion(Onion.PAGE, key),
-            clients=onions.page_clients(self._config, self._page_key(key)),
-            access=onions.access(self._page_key(key)),
+            onion=onion,
+            clients=onions.page_clients(self._config, self._page_key),
+            access=onions.access(self._page_key),
             web_socket=self._directory.web_socket,
             private=self._private_service(self._config, key),
             executable=executable,
@@ -275,9 +278,6 @@ class Appliance:
             return None
         directory = self._directory.onion(Onion.XMPP, key)
         return onions.private_service(settings.xmpp_onion, directory, (directory / ONION_KEY).read_bytes())
-
-    def _page_key(self, key: ApplianceKey) -> bytes:
-        return (self._directory.onion(Onion.PAGE, key) / ONION_KEY).read_bytes()
 
     def _made_bridge(self) -> Bridge | ContactsBridge | None:
         """None while there is no account. SetupError: its password is missing or does not open."""
@@ -385,7 +385,7 @@ class Appliance:
         self._desk.attendance_tick(time.time())
         await self._take_admins(settings)
         if self._tor:
-            self._tor.serve(onions.page_clients(settings, self._page_key(self._desk.key)))
+            self._tor.serve(onions.page_clients(settings, self._page_key))
             self._tor.serve_privately(self._private_service(settings, self._desk.key))
 
     async def _take_admins(self, settings: Config) -> None:

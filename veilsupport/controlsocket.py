@@ -9,12 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from pathlib import Path
 from typing import Any, Final
 
-_ASKING_SECONDS: Final = 5.0
+from veilsupport.errors import SetupError
 
+STATUS_SOCKET: Final = "status.sock"  # its name in the data directory
+NOT_OURS: Final = SetupError(
+    "The data directory belongs to another user.", hint="Run this as the user that the desk runs as."
+)
+_NO_ANSWER: Final = SetupError(
+    "The running VeilSupport has not answered, so it is not known whether that was done.",
+    hint="Wait a moment, and look at it with: veilsupport status",
+)
+_ASKING_SECONDS: Final = 5.0
 _UNREADABLE: Final = {"error": "This question cannot be read.", "hint": "Ask with the commands of this very version."}
 
 Document = dict[str, Any]
@@ -72,3 +82,43 @@ def _clear(path: Path) -> None:
 
 def _close_to_others(path: Path) -> None:
     path.chmod(0o600)
+
+
+# ---- asking ------------------------------------------------------------------------------------------------------
+
+
+def ask(data: Path, line: str, *, seconds: float = 30.0) -> Document | None:
+    """The first document of what the appliance that runs on that directory answers; None: none runs.
+
+    SetupError: it is there, but has not answered within `seconds`.
+    """
+    with contextlib.closing(ask_on(data, line, seconds=seconds)) as documents:
+        return next(documents, None)
+
+
+def ask_on(data: Path, line: str, *, seconds: float = 30.0) -> Generator[Document, None, None]:
+    """Every document of its answer as it comes, none when no appliance runs there.
+
+    SetupError: it has not answered, or not gone on, within `seconds`; or it ended in the middle.
+    """
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(seconds)
+        try:
+            link.connect(str(data / STATUS_SOCKET))
+        except TimeoutError:
+            raise _NO_ANSWER.anew() from None
+        except PermissionError:
+            raise NOT_OURS.anew() from None
+        except OSError:
+            return
+        try:
+            link.sendall(f"{line}\n".encode())
+            answered = False
+            with link.makefile("rb") as answer:
+                for document in answer:
+                    answered = True
+                    yield json.loads(document)
+            if not answered:
+                raise _NO_ANSWER.anew()
+        except (OSError, ValueError):  # ValueError: it ended in the middle of its answer
+            raise _NO_ANSWER.anew() from None

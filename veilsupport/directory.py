@@ -8,19 +8,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import shutil
-import socket
 import stat
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
-from veilsupport import config, crypto
+from veilsupport import config, crypto, machine
 from veilsupport.config import Config
+from veilsupport.controlsocket import NOT_OURS, STATUS_SOCKET, ask
 from veilsupport.crypto import ApplianceKey
 from veilsupport.errors import SealError, SetupError
 from veilsupport.model import Private
@@ -28,15 +27,7 @@ from veilsupport.model import Private
 DATABASE: Final = "veilsupport.sqlite"
 KEY: Final = "appliance.key"
 ONION_KEY: Final = "hs_ed25519_secret_key"  # tor's name for it
-STATUS_SOCKET: Final = "status.sock"
 RESTORED: Final = "restored"  # a mark: this directory came out of a backup and has not been run since
-_NO_ANSWER: Final = SetupError(
-    "The running VeilSupport has not answered, so it is not known whether that was done.",
-    hint="Wait a moment, and look at it with: veilsupport status",
-)
-_NOT_OURS: Final = SetupError(
-    "The data directory belongs to another user.", hint="Run this as the user that the desk runs as."
-)
 _SOCKET_PATH_MAX_BYTES: Final = 107  # sun_path of unix(7), less its closing zero
 
 
@@ -329,44 +320,7 @@ def change_settings(data: Path, change: Callable[[Config], Config]) -> Config:
 def _require_ours(data: Path) -> None:
     """SetupError: it is somebody else's, who could not read what we put there: not even root leaves a file in it."""
     if data.stat().st_uid != os.geteuid():
-        raise _NOT_OURS.anew()
-
-
-def ask(data: Path, line: str, *, seconds: float = 30.0) -> dict[str, Any] | None:
-    """The first document of what the appliance that runs on that directory answers (controlsocket.py); None: none runs.
-
-    SetupError: it is there, but has not answered within `seconds`.
-    """
-    with contextlib.closing(ask_on(data, line, seconds=seconds)) as documents:
-        return next(documents, None)
-
-
-def ask_on(data: Path, line: str, *, seconds: float = 30.0) -> Generator[dict[str, Any], None, None]:
-    """Every document of its answer as it comes, none when no appliance runs there.
-
-    SetupError: it has not answered, or not gone on, within `seconds`; or it ended in the middle.
-    """
-    with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(seconds)
-        try:
-            link.connect(str(data / STATUS_SOCKET))
-        except TimeoutError:
-            raise _NO_ANSWER.anew() from None
-        except PermissionError:
-            raise _NOT_OURS.anew() from None
-        except OSError:
-            return
-        try:
-            link.sendall(f"{line}\n".encode())
-            answered = False
-            with link.makefile("rb") as answer:
-                for document in answer:
-                    answered = True
-                    yield json.loads(document)
-            if not answered:
-                raise _NO_ANSWER.anew()
-        except (OSError, ValueError):  # ValueError: it ended in the middle of its answer
-            raise _NO_ANSWER.anew() from None
+        raise NOT_OURS.anew()
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -391,25 +345,17 @@ def _overwrite(path: Path) -> None:
 def _memory_directory(data: Path) -> Path:
     """A directory of our own on a tmpfs, the same for the same data directory. It could still be swapped out."""
     name = f"veilsupport-{hashlib.blake2b(bytes(data), digest_size=8).hexdigest()}"
-    bases = (os.environ.get("RUNTIME_DIRECTORY"), os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm")  # noqa: S108 - checked
-    for base in filter(None, bases):
-        path = Path(base) / name
+    for base in machine.memory_bases():
+        path = base / name
         try:
             path.mkdir(mode=0o700, exist_ok=True)
             status = path.lstat()
         except OSError:
             continue
         ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o700
-        if ours and _is_in_memory(path):
+        if ours and machine.is_in_memory(path):
             return path
     raise SetupError(
         "There is no memory-backed storage for the onion service's key, which your passphrase keeps off the disk.",
         hint="Mount a tmpfs on /dev/shm, or set RUNTIME_DIRECTORY to a directory on one.",
     )
-
-
-def _is_in_memory(path: Path) -> bool:
-    """Whether the innermost mount above the path is a tmpfs or ramfs (proc(5), /proc/self/mounts)."""
-    kind_at = {line.split()[1]: line.split()[2] for line in Path("/proc/self/mounts").read_text().splitlines()}
-    mount = next(str(each) for each in (path.resolve(), *path.resolve().parents) if str(each) in kind_at)
-    return kind_at[mount] in ("tmpfs", "ramfs")

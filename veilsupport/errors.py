@@ -91,3 +91,13 @@ class SetupErrors(SetupError):
     def __init__(self, problems: Sequence[SetupError]) -> None:
         super().__init__(problems[0].message, hint=problems[0].hint)
         self.problems = tuple(problems)
+
+
+def setup_errors(error: BaseException) -> list[SetupError]:
+    """Those that it is, or has within, if there is nothing worse among them."""
+    if isinstance(error, SetupError):
+        return [error]
+    if isinstance(error, BaseExceptionGroup):
+        found = [setup_errors(each) for each in error.exceptions]
+        return [each for group in found for each in group] if all(found) else []
+    return []

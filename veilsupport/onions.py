@@ -9,9 +9,9 @@ import base64
 from pathlib import Path
 from typing import Final
 
-from veilsupport import crypto
+from veilsupport import bundle, crypto
 from veilsupport.config import Config, OnionClientSettings, XmppOnionSettings
-from veilsupport.tor import OURSELVES, Access, Client, PrivateService
+from veilsupport.tor import OURSELVES, Access, Client, PrivateService, TorSettings
 
 _XMPP_PORT: Final = 5222  # which XMPP apps dial by themselves
 
@@ -26,6 +26,19 @@ def page_clients(settings: Config, key: bytes) -> tuple[Client, ...]:
 def access(key: bytes) -> Access:
     """By what our own tor reaches the service of that key, here or on another machine."""
     return Access(crypto.onion_address(key), crypto.onion_access(key).private)
+
+
+def client_tor(settings: Config, directory: Path, access: Access | None = None) -> TorSettings:
+    """A tor in that directory which publishes nothing. `access`: to a service that is not for everybody."""
+    executable, library_path = bundle.tor(settings.tor.executable)
+    return TorSettings(
+        directory=directory,
+        onion=None,
+        access=access,
+        executable=executable,
+        library_path=library_path,
+        torrc_lines=settings.tor.lines,
+    )
 
 
 def private_service(settings: XmppOnionSettings, directory: Path, key: bytes) -> PrivateService:

@@ -91,17 +91,12 @@ def kept_password(path: Path, key: ApplianceKey) -> Private:
         store.close()
 
 
-async def pass_over(path: Path, key: ApplianceKey, stanzas: Collection[str], *, now: float) -> None:
+async def pass_over(path: Path, settings: Config, key: ApplianceKey, stanzas: Collection[str], *, now: float) -> None:
     """Let the desk take these stanzas for seen (model.Intake's keys): nobody but setup was meant."""
-    store = Store(path)
-    desk = Desk(store, key, ())
-    try:
+    with desk_at_rest(path, settings, key) as desk:
         for stanza in stanzas:
             with contextlib.suppress(Duplicate):
                 await desk.skip(Intake(stanza), now=now)
-    finally:
-        desk.close()
-        store.close()
 
 
 async def keep_password(path: Path, key: ApplianceKey, password: Private) -> None:
@@ -156,11 +151,6 @@ async def omemo_identity(path: Path, settings: Config, key: ApplianceKey) -> str
     xmpp = settings.xmpp
     if xmpp is None or xmpp.form == "component":
         return None
-    store = Store(path)
-    desk = Desk(store, key, admins_of(settings))
-    try:
-        account = account_of(xmpp, stored_password(store, key), _NEVER_DIALLED)
+    account = account_of(xmpp, kept_password(path, key), _NEVER_DIALLED)
+    with desk_at_rest(path, settings, key) as desk:
         return await Bridge(desk, account, on_change=lambda state: None).identity()
-    finally:
-        desk.close()
-        store.close()

@@ -101,7 +101,7 @@ class Transcripts:
         """A damaged one is shown as such in its place, so that one bad block does not hide the rest."""
         self.tally.messages += 1
         try:
-            name, body = crypto.open_sealed(self._keys.private, copy.sealed, conversation.id, copy.author, copy.seq)
+            name, body = crypto.open_sealed(self._keys, copy.sealed, conversation.id, copy.author, copy.seq)
         except SealError:
             self.tally.damaged += 1
             name, body = "", DAMAGED

@@ -31,10 +31,11 @@ from typing import Any
 from tests.bench.circuits import Way
 from tests.bench.floodserver import HOST
 from tests.live.appliance import Appliance
+from tests.live.maindesk import PASSWORDS, is_online, set_up
 from tests.live.privnet import PrivateTorNetwork
 from tests.live.prosody import Prosody
 from veilsupport.breaker import CALM_SECONDS
-from veilsupport.directory import ask
+from veilsupport.controlsocket import ask
 
 _PACE_SECONDS = 2.5  # between two messages of one visitor: what the table of limits lets a person do for ever
 _MOST_MESSAGES = 8  # of one visitor in each phase: nobody answers here, and a request is bounded
@@ -301,8 +302,6 @@ def on_the_socket(directory: Path) -> Iterator[Target]:
 @contextlib.contextmanager
 def through_tor(directory: Path) -> Iterator[Target]:
     """A whole appliance, whose page is an onion, with Prosody behind another one."""
-    from tests.live.test_main_job import PASSWORDS, is_online, set_up  # pytest only when it is wanted
-
     with PrivateTorNetwork() as net, Prosody(accounts=PASSWORDS) as prosody:
         onion, close = net.onion_service(prosody.port)
         data = directory / "data"

@@ -13,7 +13,7 @@ from tests.fuzz.chance import MARK, Chance
 from tests.fuzz.run import Take
 from tests.live.appliance import Appliance
 from tests.ports import free_port
-from veilsupport.directory import STATUS_SOCKET
+from veilsupport.controlsocket import STATUS_SOCKET
 
 _WORDS: Final = (
     "status",

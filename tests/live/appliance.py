@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from veilsupport.directory import STATUS_SOCKET
+from veilsupport.controlsocket import STATUS_SOCKET
 
 TOP: Final = Path(__file__).resolve().parent.parent.parent
 COMMAND: Final = (sys.executable, str(TOP / "veilsupport.py"))

@@ -1,4 +1,4 @@
-"""What the live tests share: one private Tor network for the whole session."""
+"""What the live tests share: one private Tor network for the whole session, and a server of the main desk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.live.maindesk import PASSWORDS
 from tests.live.privnet import PrivateTorNetwork
+from tests.live.prosody import Prosody
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +25,9 @@ def tornet() -> Iterator[PrivateTorNetwork]:
         yield net
     finally:
         net.stop()
+
+
+@pytest.fixture
+def prosody() -> Iterator[Prosody]:
+    with Prosody(accounts=PASSWORDS) as server:
+        yield server

@@ -21,8 +21,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.live.appliance import Appliance
+from tests.live.maindesk import PASSWORDS, is_online, phone_of, set_up
 from tests.live.prosody import Prosody
-from tests.live.test_main_job import PASSWORDS, is_online, phone_of, set_up
 from tests.ports import free_port
 from tests.test_wire import close_code, frame, read_frame
 from veilsupport.web.frames import Close

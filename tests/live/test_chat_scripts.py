@@ -11,11 +11,11 @@ import pytest
 from tests.live.appliance import Appliance
 from tests.live.chromium import Chromium, Tab
 from tests.live.firefox import Firefox
+from tests.live.maindesk import PASSWORDS, is_online, phone_of, set_up
 from tests.live.phone import Phone
 from tests.live.phonerooms import RoomGot
 from tests.live.privnet import PrivateTorNetwork
 from tests.live.prosody import Prosody
-from tests.live.test_main_job import PASSWORDS, is_online, phone_of, set_up
 from tests.live.test_quiet_page import SCREENSHOTS, Served
 from tests.ports import free_port
 from tests.test_web_changes import answers_as, corrects, retracts

@@ -22,12 +22,13 @@ from PyInstaller.archive.readers import CArchiveReader  # type: ignore[import-un
 
 from tests.live import executable
 from tests.live.appliance import TOP, Appliance
+from tests.live.maindesk import is_online
 from tests.live.omemophone import OmemoPhone
 from tests.live.overhttp import browser_at
 from tests.live.privnet import PrivateTorNetwork
 from tests.live.prosody import Prosody
 from tests.live.roots import BareSystem
-from tests.live.test_main_job import is_online, loopback_ports, strays
+from tests.live.test_main_job import loopback_ports, strays
 from tests.ports import free_port
 from veilsupport.config import FILE_NAME
 

@@ -25,9 +25,9 @@ import pytest
 from tests.browser import Browser, bodies
 from tests.live.appliance import COMMAND, TOP, Appliance, run_command
 from tests.live.faults import Shim, SmallDisk, is_sound, locked_by_a_stranger
+from tests.live.maindesk import PASSWORDS, is_online, phone_of, set_up
 from tests.live.overhttp import browser_at
 from tests.live.prosody import Prosody
-from tests.live.test_main_job import PASSWORDS, is_online, phone_of, set_up
 from tests.live.tornode import found
 from tests.ports import free_port
 from tests.program import Program

@@ -18,11 +18,11 @@ import pytest
 
 from tests.desks import desk_in
 from tests.live.appliance import Appliance, run_command
+from tests.live.maindesk import PASSWORDS, is_online, phone_of, set_up
 from tests.live.overhttp import browser_at
 from tests.live.privnet import PrivateTorNetwork
 from tests.live.prosody import Prosody
 from tests.live.test_faults import LONG, desk, page_of
-from tests.live.test_main_job import PASSWORDS, is_online, phone_of, set_up
 from tests.live.test_tor import running, settings_for
 from veilsupport.model import Admin, Private
 from veilsupport.tor import TorPhase, control

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.live.appliance import Appliance, run_command
+from tests.live.maindesk import PASSWORDS, is_online, phone_of, set_up
 from tests.live.overhttp import browser_at
 from tests.live.privnet import PrivateTorNetwork
 from tests.live.prosody import Prosody
-from tests.live.test_main_job import PASSWORDS, is_online, phone_of, set_up
 from tests.ports import free_port
 from tests.test_metrics import labels, numbers
 

@@ -35,10 +35,10 @@ from websockets.exceptions import WebSocketException
 
 from tests.browser import Browser
 from tests.live.appliance import Appliance, run_command
+from tests.live.maindesk import is_online
 from tests.live.overhttp import browser_at
 from tests.live.phone import Phone
 from tests.live.prosody import Prosody
-from tests.live.test_main_job import is_online
 from tests.ports import free_port
 
 KILLS: Final = int(os.environ.get("VEILSUPPORT_KILLS", "5"))

@@ -10,47 +10,17 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.live.appliance import COMMAND, Appliance, run_command
+from tests.live.appliance import COMMAND, Appliance
 from tests.live.firefox import Firefox
+from tests.live.maindesk import PASSWORDS, is_online, phone_of, set_up
 from tests.live.overhttp import browser_at
-from tests.live.phone import Phone
 from tests.live.privnet import PrivateTorNetwork
 from tests.live.prosody import Prosody
 from tests.test_silence import places_of
-from veilsupport.config import FILE_NAME
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-PASSWORDS = {"desk": "desk-password", "ada": "ada-password", "markmallory": "mallory-password"}
-
-
-@pytest.fixture
-def prosody() -> Iterator[Prosody]:
-    with Prosody(accounts=PASSWORDS) as server:
-        yield server
-
-
-def set_up(data: Path, server: Prosody, *, host: str, port: int, torrc_lines: tuple[str, ...] = ()) -> None:
-    """As an operator does it, by flags; and torrc lines by hand in the file."""
-    answers = ["--jid", server.jid("desk"), "--host", host, "--port", str(port), "--certificate", server.fingerprint]
-    answers += ["--admin", f"{server.jid('ada')}=Ada"]
-    done = run_command("setup", "--data", str(data), *answers, env={"VEILSUPPORT_XMPP_PASSWORD": PASSWORDS["desk"]})
-    assert done.returncode == 0, done.stderr
-    lines = ", ".join(f'"{line}"' for line in torrc_lines)
-    with (data / FILE_NAME).open("a") as file:
-        file.write(f"\n[tor]\nlines = [{lines}]\n" if lines else "")
-
-
-def phone_of(server: Prosody, name: str = "ada") -> Phone:
-    return Phone(server.jid(name), PASSWORDS[name], desk=server.jid("desk"), port=server.port)
-
-
-def is_online(told: dict[str, dict[str, str]]) -> bool:
-    return told["xmpp"]["phase"] == "online"
 
 
 # ---- through Tor -------------------------------------------------------------------------------------------------

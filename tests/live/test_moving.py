@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,17 @@ import pytest
 
 from tests.browser import Browser, bodies, words_of
 from tests.live.appliance import Appliance, run_command
+from tests.live.maindesk import BACKUP, PASSWORDS, is_online, set_up
 from tests.live.omemophone import OmemoPhone
 from tests.live.overhttp import browser_at
 from tests.live.phone import Phone
 from tests.live.privnet import PrivateTorNetwork
 from tests.live.prosody import Prosody
-from tests.live.test_main_job import PASSWORDS, is_online, set_up
 from veilsupport import crypto
 from veilsupport.directory import ONION_KEY, RESTORED
 from veilsupport.errors import Unavailable
 from veilsupport.moving import twin
 from veilsupport.tor import TorSettings
-
-WORD = {"VEILSUPPORT_BACKUP_PASSPHRASE": "correct horse"}
-
-
-@pytest.fixture
-def prosody() -> Iterator[Prosody]:
-    with Prosody(accounts=PASSWORDS) as server:
-        yield server
 
 
 class PlainAdmin:
@@ -67,7 +59,7 @@ class SealedAdmin(PlainAdmin):
 
 
 def commanded(*arguments: str) -> subprocess.CompletedProcess[str]:
-    done = run_command(*arguments, env=WORD)
+    done = run_command(*arguments, env=BACKUP)
     assert done.returncode == 0, done.stderr
     return done
 

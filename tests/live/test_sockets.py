@@ -12,27 +12,19 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.live.appliance import COMMAND, Appliance
+from tests.live.maindesk import BACKUP, GIVEN, answers_for, is_online, phone_of, write_torrc_lines
 from tests.live.overhttp import browser_at
 from tests.live.privnet import PrivateTorNetwork
 from tests.live.prosody import Prosody
-from tests.live.test_main_job import PASSWORDS, is_online, loopback_ports, phone_of
-from veilsupport.config import FILE_NAME
+from tests.live.test_main_job import loopback_ports
 
 CALLS = "trace=connect,bind,sendto,sendmsg,sendmmsg"
-BACKUP = {"VEILSUPPORT_BACKUP_PASSPHRASE": "correct horse"}
 _DNS = 53
-
-
-@pytest.fixture
-def prosody() -> Iterator[Prosody]:
-    with Prosody(accounts=PASSWORDS) as server:
-        yield server
 
 
 class Traced:
@@ -106,13 +98,10 @@ def test_no_command_and_no_journey_reaches_for_anything_else(
 
 def set_up(traced: Traced, data: Path, server: Prosody, onion: str, net: PrivateTorNetwork) -> None:
     """With the check of every answer, through a tor of its own."""
-    lines = ", ".join(f'"{line}"' for line in net.torrc_lines)
     data.mkdir(mode=0o700)
-    (data / FILE_NAME).write_text(f"[tor]\nlines = [{lines}]\n")
-    answers = ["--jid", server.jid("desk"), "--host", onion, "--port", "5222", "--certificate", server.fingerprint]
-    answers += ["--admin", f"{server.jid('ada')}=Ada", "--check"]
-    env = {"VEILSUPPORT_XMPP_PASSWORD": PASSWORDS["desk"]}
-    done = traced.run("setup", "setup", "--data", str(data), *answers, env=env)
+    write_torrc_lines(data, net.torrc_lines)
+    answers = [*answers_for(server, host=onion, port=5222), "--check"]
+    done = traced.run("setup", "setup", "--data", str(data), *answers, env=GIVEN)
     assert done.returncode == 0, done.stderr
 
 

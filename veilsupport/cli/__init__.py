@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 import click
 
 import veilsupport
-from veilsupport import app, config, directory, hardening, log
+from veilsupport import app, config, hardening, log
 from veilsupport.cli import admin as cli_admin
 from veilsupport.cli import backup as cli_backup
 from veilsupport.cli import desk as cli_desk
@@ -26,11 +26,12 @@ from veilsupport.cli import sites as cli_sites
 from veilsupport.cli import status as cli_status
 from veilsupport.cli import version as cli_version
 from veilsupport.cli.options import data_directory
+from veilsupport.cli.running import asked
 from veilsupport.cli.terminal import Terminal, complain
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DataDirectory
-from veilsupport.errors import SetupError
+from veilsupport.errors import SetupError, setup_errors
 from veilsupport.moving import restored
 
 _EXIT_SETUP: Final = 2
@@ -118,12 +119,7 @@ async def _first_start(
 @data_directory
 def reload(data: Path) -> None:
     """Let the running desk take changed admins, sites and hours from the settings' file."""
-    told = directory.ask(data, "reload")
-    if told is None:
-        complain(SetupError("No VeilSupport runs on this data directory.", hint="Start it with: veilsupport run"))
-        sys.exit(1)
-    if "error" in told:
-        raise SetupError(told["error"], hint=told["hint"])
+    asked(data, "reload")
     click.echo("The running desk has taken the settings.")
 
 
@@ -171,20 +167,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _report(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    wrong = _setup_errors(error)
+    wrong = setup_errors(error)
     if wrong:
         for each in wrong:
             complain(each)
         return _EXIT_SETUP
     log.logger.critical("This is a bug in VeilSupport; it stops here: %s", log.place(error))
     return _EXIT_BUG
-
-
-def _setup_errors(error: BaseException) -> list[SetupError]:
-    """Those within, if there is nothing worse among them."""
-    if isinstance(error, SetupError):
-        return [error]
-    if isinstance(error, BaseExceptionGroup):
-        found = [_setup_errors(each) for each in error.exceptions]
-        return [each for group in found for each in group] if all(found) else []
-    return []

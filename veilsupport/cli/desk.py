@@ -7,15 +7,14 @@ shell's history is not part of it (commands.py, `fits_the_shell`).
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import click
 
-from veilsupport import directory
+from veilsupport import controlsocket
 from veilsupport.cli.options import data_directory
-from veilsupport.cli.terminal import complain
+from veilsupport.cli.running import fail, refusal
 from veilsupport.errors import SetupError
 
 _LINE_MAX_BYTES: Final = 60_000  # the appliance reads no longer line
@@ -35,16 +34,11 @@ def desk(data: Path, words: tuple[str, ...]) -> None:
     line = f"desk {json.dumps(' '.join(words) or 'help')}"
     if len(line) > _LINE_MAX_BYTES:
         raise click.UsageError("That is too long.")
-    told = directory.ask(data, line)
+    told = controlsocket.ask(data, line)
     if told is None:
-        _fail(_NOT_RUNNING)
-    if "error" in told:
-        _fail(SetupError(told["error"], hint=told["hint"]))
+        fail(_NOT_RUNNING)
+    if why := refusal(told):
+        fail(why)
     if not told["done"]:
-        _fail(SetupError(told["text"], hint="What can be said here: veilsupport desk help"))
+        fail(SetupError(told["text"], hint="What can be said here: veilsupport desk help"))
     click.echo(told["text"])
-
-
-def _fail(why: SetupError) -> NoReturn:
-    complain(why)
-    sys.exit(1)

@@ -17,15 +17,15 @@ from typing import Any, Final
 
 import click
 
-from veilsupport import app, config, directory
+from veilsupport import app, config, controlsocket, directory, machine
 from veilsupport.cli import options
 from veilsupport.cli.options import data_directory
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DataDirectory
-from veilsupport.doctor import checks, machine
+from veilsupport.doctor import checks
 from veilsupport.doctor.checks import Finding, Level
-from veilsupport.errors import SetupError
+from veilsupport.errors import SetupError, setup_errors
 
 _EXIT: Final = {Level.OK: 0, Level.LOOK: 1, Level.WRONG: 2}
 _SIGN: Final = {Level.OK: "ok", Level.LOOK: "look", Level.WRONG: "WRONG"}
@@ -100,7 +100,7 @@ def _summary(found: list[Finding]) -> str:
 def _examine(wish: Wish, tell: Tell) -> None:
     for finding in checks.of_directory(wish.data):
         tell(finding)
-    answers = directory.ask(wish.data, "status") is not None
+    answers = controlsocket.ask(wish.data, "status") is not None
     locked = not answers and machine.is_locked(wish.data / "lock")
     if wish.offline or answers or locked:
         tell(checks.instance(locked=locked, answers=answers))
@@ -115,7 +115,7 @@ def _examine(wish: Wish, tell: Tell) -> None:
 def _ask(wish: Wish, tell: Tell) -> None:
     """What the desk says of itself."""
     line = f"doctor {json.dumps(wish.loopback)}"
-    for document in directory.ask_on(wish.data, line, seconds=_FINDING_SECONDS):
+    for document in controlsocket.ask_on(wish.data, line, seconds=_FINDING_SECONDS):
         tell(_finding(document))
 
 
@@ -140,7 +140,7 @@ def _start_and_ask(wish: Wish, tell: Tell) -> None:
             key = house.key(lambda: options.passphrase(wish.passphrase_file))
             asyncio.run(_live_and_ask(house, settings, key, wish, tell))
     except* SetupError as group:
-        for error in _leaves(group):
+        for error in setup_errors(group):
             tell(checks.wrong("desk", error.message, error.hint))
 
 
@@ -148,7 +148,7 @@ async def _live_and_ask(house: DataDirectory, settings: Config, key: ApplianceKe
     port = settings.web.port if wish.no_tor else None
     living = asyncio.create_task(app.Appliance(house, settings, key, port=port, watch=_WATCH).run())
     try:
-        while not living.done() and await asyncio.to_thread(directory.ask, wish.data, "status") is None:
+        while not living.done() and await asyncio.to_thread(controlsocket.ask, wish.data, "status") is None:
             await asyncio.wait({living}, timeout=_POLL_SECONDS)
         if not living.done():
             await asyncio.to_thread(_ask, wish, tell)
@@ -156,10 +156,3 @@ async def _live_and_ask(house: DataDirectory, settings: Config, key: ApplianceKe
         if not living.done():
             signal.raise_signal(signal.SIGTERM)  # as its operator ends it
         await living
-
-
-def _leaves(group: BaseExceptionGroup[SetupError]) -> list[SetupError]:
-    found: list[SetupError] = []
-    for each in group.exceptions:
-        found += _leaves(each) if isinstance(each, BaseExceptionGroup) else [each]
-    return found

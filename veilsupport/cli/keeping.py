@@ -20,9 +20,10 @@ from typing import IO, Any, Final
 
 import click
 
-from veilsupport import config, crypto, directory, people
+from veilsupport import config, crypto, people
 from veilsupport.cli import options
 from veilsupport.cli.options import data_directory
+from veilsupport.cli.running import answered
 from veilsupport.desk import Desk
 from veilsupport.desk.archive import NOT_OURS
 from veilsupport.directory import DATABASE, DataDirectory
@@ -161,12 +162,8 @@ class _Place:
 
     def done(self, word: str, asked: dict[str, Any], work: Work) -> dict[str, Any]:
         """What the running appliance answers; without one, what `work` does on a desk of ours. SetupError: not done."""
-        told = directory.ask(self._data, f"{word} {json.dumps(asked)}", seconds=_WORK_SECONDS)
-        if told is None:
-            return self._done_here(work)
-        if "error" in told:
-            raise SetupError(told["error"], hint=told["hint"])
-        return told
+        told = answered(self._data, f"{word} {json.dumps(asked)}", seconds=_WORK_SECONDS)
+        return self._done_here(work) if told is None else told
 
     def _done_here(self, work: Work) -> dict[str, Any]:
         _database(self._data)

@@ -7,24 +7,21 @@ from pathlib import Path
 
 import click
 
-from veilsupport import directory
 from veilsupport.cli.options import data_directory
-from veilsupport.cli.terminal import complain, qr_code
+from veilsupport.cli.running import asked, fail
+from veilsupport.cli.terminal import qr_code
 from veilsupport.errors import SetupError
+from veilsupport.xmpp.sealing import grouped
 
 
 @click.command()
 @data_directory
 def omemo(data: Path) -> None:
     """Show the desk's OMEMO fingerprint, and a QR code by which an admin's app verifies it."""
-    told = directory.ask(data, "status")
-    if told is None:
-        complain(SetupError("No VeilSupport runs on this data directory.", hint="Start it with: veilsupport run"))
-        sys.exit(1)
+    told = asked(data, "status")
     uri = told["xmpp"] and told["xmpp"].get("omemo")
     if not uri:
-        complain(SetupError("OMEMO is off for every admin.", hint='Set omemo = "prefer" for one of them.'))
-        sys.exit(1)
+        fail(SetupError("OMEMO is off for every admin.", hint='Set omemo = "prefer" for one of them.'))
     show(uri)
 
 
@@ -32,7 +29,7 @@ def show(uri: str) -> None:
     """The fingerprint as apps group it, the URI, and on a terminal its QR code."""
     fingerprint = uri.rpartition("=")[2]
     click.echo("The desk's OMEMO fingerprint; admins compare it with what their app shows, or scan the code:")
-    click.echo("  " + " ".join(fingerprint[at : at + 8] for at in range(0, len(fingerprint), 8)))
+    click.echo(f"  {grouped(fingerprint)}")
     if sys.stdout.isatty():
         click.echo(qr_code(uri))
     click.echo(uri)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 import segno
 
-from veilsupport import config, crypto, directory
+from veilsupport import config, controlsocket, crypto, directory
 from veilsupport.cli import options
 from veilsupport.cli.options import data_directory
 from veilsupport.cli.terminal import qr_code
@@ -245,7 +245,7 @@ def _values(clients: tuple[OnionClientSettings, ...]) -> tuple[dict[str, str], .
 
 def _tor_told(data: Path) -> dict[str, Any] | None:
     """What the running appliance says of tor; None when it does not run, or without tor."""
-    told: dict[str, Any] | None = (directory.ask(data, "status") or {}).get("tor")
+    told: dict[str, Any] | None = (controlsocket.ask(data, "status") or {}).get("tor")
     return told
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from veilsupport import bundle, people
+from veilsupport import onions, people
 from veilsupport.config import Config, XmppSettings
 from veilsupport.errors import SetupError, Unavailable
 from veilsupport.model import Private
 from veilsupport.socks import SocksProxy
-from veilsupport.tor import TorDaemon, TorPhase, TorSettings, TorState
+from veilsupport.tor import TorDaemon, TorPhase, TorState
 from veilsupport.xmpp import Account, probe
 from veilsupport.xmpp.account import is_loopback
 from veilsupport.xmpp.probe import Answer, Certificate
@@ -44,14 +44,7 @@ class Rehearsal:
         still_seconds: float = _STILL_SECONDS,
     ) -> None:
         """`tor`: its directory. `on_tor` is called from another thread, while `account` waits, with every new state."""
-        executable, library_path = bundle.tor(settings.tor.executable)
-        self._settings = TorSettings(
-            directory=tor,
-            onion=None,
-            executable=executable,
-            library_path=library_path,
-            torrc_lines=settings.tor.lines,
-        )
+        self._settings = onions.client_tor(settings, tor)
         self._on_tor = on_tor
         self._still_seconds = still_seconds
         self._loop = asyncio.new_event_loop()

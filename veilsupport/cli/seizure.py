@@ -11,11 +11,10 @@ from typing import Final
 
 import click
 
-from veilsupport import config
+from veilsupport import config, machine
 from veilsupport.cli.options import data_directory
 from veilsupport.crypto import ApplianceKey
 from veilsupport.directory import DATABASE, KEY, ONION_KEY, Onion
-from veilsupport.doctor import machine
 from veilsupport.errors import SetupError, StoreError
 from veilsupport.seizure import Facts, Section, seizure
 from veilsupport.store.inventory import Inventory, take

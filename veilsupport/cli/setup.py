@@ -194,7 +194,7 @@ def _write(
         if answers.password is not None:
             asyncio.run(people.keep_password(house.database, key, answers.password))
         if passed_over:
-            asyncio.run(people.pass_over(house.database, key, passed_over, now=time.time()))
+            asyncio.run(people.pass_over(house.database, after, key, passed_over, now=time.time()))
         config.save(house.path, after)
         if answers.new_passphrase is not None:
             house.keep_key(key, answers.new_passphrase or None)

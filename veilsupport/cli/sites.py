@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from veilsupport import config, directory
+from veilsupport import config, controlsocket, directory
 from veilsupport.cli.options import data_directory
 from veilsupport.config import Config, SiteSettings
 from veilsupport.errors import SetupError
@@ -81,7 +81,7 @@ def show(data: Path, name: str) -> None:
     for key, value in found.model_dump().items():
         shown = "(the desk’s own)" if value in ("", None) else value
         click.echo(f"{key}: {', '.join(value) if isinstance(value, tuple) else shown}")
-    told = directory.ask(data, "status") or {}
+    told = controlsocket.ask(data, "status") or {}
     page = told.get("page") or f"http://YOUR-ADDRESS.onion{settings.web.prefix}/"
     where = "" if found.origins else " (after one more click: no origin is listed)"
     frame = "" if found.origins else " (not shown anywhere: no origin is listed)"

@@ -11,10 +11,8 @@ from typing import Any, Final
 
 import click
 
-from veilsupport import directory
 from veilsupport.cli.options import data_directory
-from veilsupport.cli.terminal import complain
-from veilsupport.errors import SetupError
+from veilsupport.cli.running import asked
 
 _NOT_READY: Final = 3
 _FORMS: Final = {"rooms": "rooms", "direct": "one chat", "component": "a contact for each visitor"}
@@ -37,12 +35,7 @@ def status(data: Path, form: str | None) -> None:
 
     Exits 0 when all parts are ready, 3 when it runs and one is not, 1 when it does not run.
     """
-    told = directory.ask(data, "metrics" if form == "metrics" else "status")
-    if told is None:
-        complain(SetupError("No VeilSupport runs on this data directory.", hint="Start it with: veilsupport run"))
-        sys.exit(1)
-    if "error" in told:
-        raise SetupError(told["error"], hint=told["hint"])
+    told = asked(data, "metrics" if form == "metrics" else "status")
     if form == "metrics":
         click.echo(told["text"], nl=False)
         return

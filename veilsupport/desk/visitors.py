@@ -6,6 +6,7 @@ import statistics
 from typing import Final
 
 from veilsupport import crypto
+from veilsupport.crypto import KeyPair
 from veilsupport.desk import aliases, requests
 from veilsupport.desk.core import accept, minute_of
 from veilsupport.desk.listener import Listener
@@ -131,12 +132,12 @@ class Visitors(WaysIn):
     def history_after(self, session: Session, seq: int, *, limit: int = 50) -> list[Message]:
         """The oldest messages after sequence number `seq`, oldest first."""
         found = self.store.messages_after(session.visitor.id, seq, limit=limit)
-        return [_opened(session, stored) for stored in found]
+        return _opened(session, found)
 
     def history(self, session: Session, *, before: int | None = None, limit: int = 50) -> list[Message]:
         """The newest messages before sequence number `before`, oldest first."""
         found = self.store.messages(session.visitor.id, before=before, limit=limit)
-        return [_opened(session, stored) for stored in found]
+        return _opened(session, found)
 
     def progress(self, session: Session, *, limit: int = 50) -> list[tuple[int, Progress]]:
         """(sequence number, how far it has come) of the visitor's own among the newest messages, oldest first."""
@@ -199,11 +200,15 @@ def _message(kept: Kept, author: Author, name: str, body: str) -> Message:
     return Message(conversation.id, kept.seq, author, name, body, conversation.last_minute, Progress.KEPT)
 
 
-def _opened(session: Session, stored: StoredMessage) -> Message:
+def _opened(session: Session, found: list[StoredMessage]) -> list[Message]:
+    keys = KeyPair(session.visitor.public_key, session.private_key)
+    return [_message_in(stored, keys, session.visitor.id) for stored in found]
+
+
+def _message_in(stored: StoredMessage, keys: KeyPair, visitor: bytes) -> Message:
     """A damaged body is shown as such in its place, so that one bad block does not hide a conversation."""
-    visitor = session.visitor.id
     try:
-        name, body = crypto.open_sealed(session.private_key, stored.sealed, visitor, stored.author, stored.seq)
+        name, body = crypto.open_sealed(keys, stored.sealed, visitor, stored.author, stored.seq)
     except SealError:
         name, body = "", "(This message was damaged on our disk and cannot be shown.)"
     return Message(visitor, stored.seq, stored.author, name, body, stored.minute, stored.progress, stored.state)

@@ -16,16 +16,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from veilsupport import config
+from veilsupport import config, machine
+from veilsupport.alarms import DISK_LOW_BYTES
 from veilsupport.config import Config
+from veilsupport.controlsocket import STATUS_SOCKET
 from veilsupport.crypto import ApplianceKey
-from veilsupport.directory import DATABASE, KEY, ONION_KEY, RESTORED, STATUS_SOCKET, Onion
-from veilsupport.doctor import machine
-from veilsupport.doctor.machine import Swap
+from veilsupport.directory import DATABASE, KEY, ONION_KEY, RESTORED, Onion
 from veilsupport.errors import SetupError, SetupErrors, StoreError
+from veilsupport.machine import Swap
 from veilsupport.store.inventory import SCHEMA_VERSION, quick_check
 
-DISK_LOW_BYTES: Final = 200 * 2**20  # as in the alarms: from there on the admins are told
 DISK_TIGHT_BYTES: Final = 2**30
 INODES_LOW: Final = 1000
 FILES_LOW: Final = 1024  # descriptors: two for each open page, and what tor and SQLite need
@@ -195,7 +195,7 @@ def key(data: Path) -> Iterator[Finding]:
         return  # `files` has said it.
     if not ApplianceKey.needs_passphrase(raw):
         try:
-            ApplianceKey.from_file(raw, None)
+            ApplianceKey.check_file(raw)
         except SetupError as error:
             yield wrong("key", error.message, error.hint)
         else:

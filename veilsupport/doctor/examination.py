@@ -28,11 +28,11 @@ from veilsupport.tor import TorDaemon, TorPhase, TorState
 from veilsupport.tor.inquiry import inquire
 from veilsupport.xmpp import Bridge, ContactsBridge, LinkState, Phase
 from veilsupport.xmpp.omemo_terms import Device, DeviceTrust
+from veilsupport.xmpp.rooms import IN_ROOMS
 
 _MARK: Final = "doctor"  # the setting that holds the token of a test that is still there
 _LOOK_SECONDS: Final = 0.2
 _CHECK_OLD_SECONDS: Final = 300.0  # self-checks come every minute or so
-_ROOMS: Final = "a room for each visitor"
 _KEYS_SECONDS: Final = 20.0
 
 
@@ -197,7 +197,7 @@ def archive(state: LinkState, xmpp: XmppSettings) -> Finding:
 
 def form(state: LinkState, xmpp: XmppSettings) -> Finding:
     words = f"Visitors appear as: {state.form}."
-    if xmpp.form == "rooms" and state.form != _ROOMS:
+    if xmpp.form == "rooms" and state.form != IN_ROOMS:
         return look("rooms", words, 'Use a server that lets its users make rooms, or set form = "direct".')
     return ok("rooms", words)
 
@@ -232,7 +232,7 @@ async def _of_keys(admins: Collection[Admin], bridge: Bridge) -> AsyncIterator[F
             yield look("omemo", f"{admin.name}: their keys could not be fetched.", "Try it again.")
         else:
             yield keys_of(admin, devices[admin.name])
-    if bridge.state.form == _ROOMS and len(devices) == len(admins):
+    if bridge.state.form == IN_ROOMS and len(devices) == len(admins):
         yield rooms_sealed([each for each in admins if not each.notify_only], devices)
 
 

@@ -10,15 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from veilsupport import bundle, config, onions, people
+from veilsupport import config, onions, people
 from veilsupport.config import Config
 from veilsupport.crypto import ApplianceKey
-from veilsupport.desk import Desk
 from veilsupport.directory import ONION_KEY, RESTORED, DataDirectory, Onion
 from veilsupport.errors import SetupError, Unavailable
 from veilsupport.moving import twin
-from veilsupport.store import Store
-from veilsupport.tor import TorSettings, TorState
+from veilsupport.tor import TorState
 from veilsupport.xmpp.omemo_renewal import renew
 from veilsupport.xmpp.sealing import Kept
 
@@ -58,13 +56,8 @@ async def first_start(
 
 
 async def _renew_omemo(house: DataDirectory, settings: Config, key: ApplianceKey) -> None:
-    store = Store(house.database)
-    desk = Desk(store, key, people.admins_of(settings))
-    try:
+    with people.desk_at_rest(house.database, settings, key) as desk:
         await renew(Kept(desk, clock=time.time))
-    finally:
-        desk.close()
-        store.close()
 
 
 async def _require_alone(
@@ -73,15 +66,7 @@ async def _require_alone(
     if house.known_address(Onion.PAGE, key) is None:
         return  # It has never been published.
     access = onions.access((house.onion(Onion.PAGE, key) / ONION_KEY).read_bytes())
-    executable, library_path = bundle.tor(settings.tor.executable)
-    tor = TorSettings(
-        directory=house.tor,
-        onion=None,
-        access=access,
-        executable=executable,
-        torrc_lines=settings.tor.lines,
-        library_path=library_path,
-    )
+    tor = onions.client_tor(settings, house.tor, access)
     try:
         found = await twin.answers_elsewhere(tor, access.address, on_change=on_change)
     except Unavailable:

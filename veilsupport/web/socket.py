@@ -89,6 +89,7 @@ from veilsupport.web.origins import Origins, is_own
 from veilsupport.web.pace import Pace
 from veilsupport.web.reading import Reading
 from veilsupport.web.shim import circuit_of
+from veilsupport.web.standing import desk_of, standing_of
 from veilsupport.web.told import Told
 
 AUTH_SECONDS: Final = 15.0
@@ -250,7 +251,7 @@ class _Talk:
 
     async def _tell_ready(self) -> None:
         user = shapes.User(id=self.session.visitor.id.hex(), email=None)
-        standing = api.standing_of(self._desk, self.session, self._site, now=self._clock())
+        standing = standing_of(self._desk, self.session, self._site, now=self._clock())
         self._told.desk(standing["desk"].model_dump())
         self._told.states(self._reading.progress())
         await self._wire.tell(frames.ReadyFrame(user=user, **standing))
@@ -304,7 +305,7 @@ class _Talk:
                 self._over = self._over or (Close.BURNED if burned else Close.TOO_SLOW)
 
     async def _tell_desk(self) -> None:
-        state = api.desk_of(self._desk, self.session, self._site, now=self._clock())
+        state = desk_of(self._desk, self.session, self._site, now=self._clock())
         if self._told.desk(state):
             await self._wire.tell(frames.DeskFrame(**state))
 

@@ -90,15 +90,7 @@ class Bridge:
         self._line.on_presence = self._attending.presence
         self._line.on_occupants = self._rooms.occupants_changed
         self._rooms.on_staff = self._attending.in_staff_room
-        self._card = Card(
-            desk,
-            self._line,
-            self._attending,
-            seal=self._sealing.seal,
-            staff_room=lambda: self._rooms.address(None),
-            is_ready=self._outgoing.ready.is_set,
-            clock=clock,
-        )
+        self._card = self._made_card()
         desk.on_typing = self._visitor_types
         desk.on_read = self._rooms.read_up_to
         desk.on_changed = self._changed
@@ -119,6 +111,17 @@ class Bridge:
         kept = Kept(self._desk, clock=self._clock)
         omemo = Omemo(self._line, kept, strict=strict, told=kept.told) if wanted else None
         return Sealing(self._desk, omemo, keeps_archive=keeps_archive, clock=self._clock)
+
+    def _made_card(self) -> Card:
+        return Card(
+            self._desk,
+            self._line,
+            self._attending,
+            seal=self._sealing.seal,
+            staff_room=lambda: self._rooms.address(None),
+            is_ready=self._outgoing.ready.is_set,
+            clock=self._clock,
+        )
 
     async def identity(self) -> str | None:
         """Our OMEMO fingerprint as an `xmpp:` URI, made now if there was none. For a bridge that is not run."""

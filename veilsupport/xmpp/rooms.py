@@ -17,14 +17,13 @@ The rules:
 5. A closed or blocked conversation's room is left when everything has arrived there; it stays with its archive, and is
    entered again when either side goes on. What admins wrote into it meanwhile is taken then.
 
-How one room is brought up stands in opening.py, what the server is asked for it in roomservice.py; what is said in it
-is taken in roomtalk.py.
+When a room is brought up, and again, stands in upkeep.py, how in opening.py, what the server is asked for it in
+roomservice.py; what is said in it is taken in roomtalk.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 from xml.etree.ElementTree import Element
@@ -33,31 +32,25 @@ from veilsupport.desk import Desk
 from veilsupport.errors import NotFound, StoreError, Unavailable
 from veilsupport.model import Standing
 from veilsupport.xmpp import stanzas
-from veilsupport.xmpp.jobs import Job, Jobs, Urgency
+from veilsupport.xmpp.jobs import Urgency
 from veilsupport.xmpp.line import Line
-from veilsupport.xmpp.opening import PATIENCE, Opening
+from veilsupport.xmpp.opening import Opening
 from veilsupport.xmpp.outgoing import Outgoing
-from veilsupport.xmpp.pacing import Turns
 from veilsupport.xmpp.place import Place, Places, State
 from veilsupport.xmpp.refusals import Refusals, is_over
 from veilsupport.xmpp.roomservice import Refused, RoomService
 from veilsupport.xmpp.roomtalk import RoomTalk
 from veilsupport.xmpp.tending import Tending
+from veilsupport.xmpp.upkeep import AT_ONCE, PAUSE_MAX, Upkeep
 
-_AT_ONCE: Final = 8  # rooms that are seen to side by side
-# Rooms that are made, which each ring and stay on the phones: a rush of them would bury the conversations that exist.
-_NEW_AT_ONCE: Final = 120
-_NEW_PER_MINUTE: Final = 60
-_TURN_SECONDS: Final = 5.0
+IN_ROOMS: Final = "a room for each visitor"  # how they appear, in words
 _HELD_MAX: Final = 2000  # live lines that wait for their room's archive; beyond, the archive has them
-_PAUSES: Final = (1.0, 3.0, 10.0, 20.0)  # a visitor waits for what comes through that room
-_STEADY_SECONDS: Final = 30.0  # in a room for that long, and being thrown out is no reason to hesitate
 _TEND_SECONDS: Final = 2.0
 _NEWS_SECONDS: Final = 0.3  # what changes several times in a moment is said once
 
 
 class Rooms:
-    """All rooms of one session, and the workers that see to them. `form` says how conversations look at the moment."""
+    """All rooms of one session. `form` says how conversations look at the moment."""
 
     def __init__(
         self,
@@ -80,21 +73,28 @@ class Rooms:
         self._clock = clock
         self._service = RoomService(line)
         self._places = Places()
-        self._jobs = Jobs()
         self._news = asyncio.Event()
-        self._connection = 0  # the one for which the rooms have begun, or gone on
-        self._going = asyncio.Event()
         self._told: set[str] = set()  # what the admins have been told of refusals
         self._refusals = Refusals(clock=clock)
-        self._new_rooms = Turns(_NEW_AT_ONCE, _NEW_PER_MINUTE)
-        self._members_seen_to: set[bytes] = set()  # conversations whose room has the members of this process
         self._opening = Opening(desk, line, outgoing, talk, self._service, placed=self._places.placed, clock=clock)
+        self._upkeep = Upkeep(
+            desk,
+            line,
+            outgoing,
+            self._service,
+            self._opening,
+            self._places,
+            news=self._news,
+            on_ready=lambda place: self.occupants_changed(place.address),
+            on_refused=self._refused,
+            clock=clock,
+        )
         self._tending = Tending(desk, line, language=language, may_read=self._opening.may_read, clock=clock)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(_AT_ONCE):
-                tasks.create_task(self._work())
+            for _ in range(AT_ONCE):
+                tasks.create_task(self._upkeep.work())
             tasks.create_task(self._tend())
 
     # ---- a session -------------------------------------------------------------------------------------------
@@ -103,12 +103,7 @@ class Rooms:
         """A fresh session. Unavailable: no answer."""
         before = self._places.clear()
         await self._find_out(before)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """In this connection; what was left over by the last one has waited for this."""
-        self._connection = self._line.connection
-        self._going.set()
+        self._upkeep.go_on()
 
     async def _find_out(self, before: Mapping[bytes, Place]) -> None:
         """The staff room first, which shows whether there are rooms."""
@@ -127,7 +122,7 @@ class Rooms:
                 raise
             await self._do_without("its rooms do not answer")
             return
-        self.form = "a room for each visitor"
+        self.form = IN_ROOMS
         self._refusals.clear()
         self._desk.rooms_return()
         self._see_to_all(before)
@@ -141,21 +136,19 @@ class Rooms:
                 uncalled = key in before and before[key].invites
                 waits = room.conversation.waiting_minute is not None
                 place = Place.of(room.conversation, room.address.reveal(), invites=uncalled)
-                self._see_to(place, Urgency.WAITING if waits else Urgency.OTHER)
-            elif key not in self._members_seen_to and self._service.has(room.address.reveal()):
-                self._jobs.put(
-                    Job(Place.of(room.conversation, room.address.reveal()), members_only=True), Urgency.MEMBERS
-                )
+                self._upkeep.see_to(place, Urgency.WAITING if waits else Urgency.OTHER)
+            elif self._service.has(room.address.reveal()):
+                self._upkeep.see_to_members(Place.of(room.conversation, room.address.reveal()))
 
     def resumed(self) -> None:
         """The same session goes on: what was cut half-way is begun again, and a subject may have been lost."""
         for place in self._places:
             if place.state is State.OUT:
-                self._see_to(place)
+                self._upkeep.see_to(place)
             place.subject_asked = ""
             place.looks_stale = True
         self._news.set()
-        self._go_on()
+        self._upkeep.go_on()
 
     async def _open_staff_room(self) -> None:
         known = self._desk.staff_room()
@@ -163,13 +156,13 @@ class Rooms:
         staff = Place(None, "desk", address if self._service.has(address) else "", state=State.OPENING)
         self._places.put(staff)
         await self._opening.open_patiently(staff)
-        self._is_ready(staff)
+        self._upkeep.has_come_up(staff)
 
     async def _do_without(self, why: str) -> None:
         """Rule 4, for all of them; `why` is empty when the operator wants it so."""
         self.form = f"all in one chat, because of the server: {why}" if why else "all in one chat"
         for place in self._places:
-            self._forget(place)
+            self._upkeep.forget(place)
         self._places.clear()
         self._service.jid = ""
         await self._desk.place_directly(None, now=self._clock())
@@ -182,6 +175,20 @@ class Rooms:
             await self._tell_once(
                 f"Your server gives this desk no room for each visitor: {why}."
                 " All conversations come here, in this chat."
+            )
+
+    async def _refused(self, place: Place, why: str) -> None:
+        """Rule 4, for one of them."""
+        if place not in self._places:
+            return
+        self._upkeep.forget(place)
+        if place.conversation is None:
+            await self._do_without(why)
+        elif self._desk.conversation_of(place.conversation):
+            await self._desk.place_directly(place.conversation, now=self._clock())
+            self._refusals.note(place.conversation)
+            await self._tell_once(
+                f"Your server refused a room for {place.alias}: {why}. It goes on in the chat with this desk."
             )
 
     async def _tell_once(self, words: str) -> None:
@@ -209,10 +216,10 @@ class Rooms:
     def lost_us(self, conversation: bytes | None) -> None:
         place = self._places.of(conversation)
         if place is not None and place.is_ready:
-            self._again(place)
+            self._upkeep.again(place)
 
     def destroy(self, stanza_id: str, address: str) -> None:
-        self._jobs.put(Job(None, destroy=(stanza_id, address)))
+        self._upkeep.destroy(stanza_id, address)
 
     # ---- for the intake --------------------------------------------------------------------------------------
 
@@ -233,9 +240,9 @@ class Rooms:
             and message.get("id", "") not in place.bounced
         ):
             place.bounced.add(message.get("id", ""))
-            self._again(place)  # and its archive tells what of ours it has
+            self._upkeep.again(place)  # and its archive tells what of ours it has
         elif place.is_ready and stanzas.is_of_unknown_speaker(message, speaker):
-            self._see_to(place)  # its archive knows who it was
+            self._upkeep.see_to(place)  # its archive knows who it was
         elif not place.is_ready:
             if len(place.held) < _HELD_MAX:
                 place.held.append((message, speaker))
@@ -246,12 +253,12 @@ class Rooms:
         try:
             await self._talk.take(place, message, speaker)
         except Unavailable:  # keys are needed for it and do not come: it is taken from the archive later
-            self._again(place)
+            self._upkeep.again(place)
 
     def expelled(self, room: str) -> None:
         """Thrown out, or the room was shut down: back in at once, or after a pause when that does not help."""
         if place := self._places.at(room):
-            self._again(place)
+            self._upkeep.again(place)
 
     def occupants_changed(self, room: str) -> None:
         place = self._places.at(room)
@@ -273,6 +280,14 @@ class Rooms:
         elif (room := self._desk.room_of(conversation)) and room.conversation.standing is Standing.OPEN:
             self._want(conversation)
 
+    def _want(self, conversation: bytes) -> None:
+        """It is needed for the first time in this session; whoever had left it is called back."""
+        found = self._desk.conversation_of(conversation)
+        if found is None or not self._service.jid or not self._upkeep.is_going or not self._desk.has_room(conversation):
+            return
+        room = self._desk.room_of(conversation)
+        self._upkeep.see_to(Place.of(found, room.address.reveal() if room else "", invites=True))
+
     def typing(self, conversation: bytes) -> None:
         """The visitor is writing at this moment."""
         if (place := self._places.of(conversation)) and place.is_ready:
@@ -282,144 +297,6 @@ class Rooms:
         """The visitor has looked at everything up to message `seq`."""
         if (place := self._places.of(conversation)) and place.is_ready:
             self._tending.read_up_to(place, seq)
-
-    # ---- seeing to rooms -------------------------------------------------------------------------------------
-
-    def _want(self, conversation: bytes) -> None:
-        """It is needed for the first time in this session; whoever had left it is called back."""
-        found = self._desk.conversation_of(conversation)
-        if found is None or not self._service.jid or not self._is_going or not self._desk.has_room(conversation):
-            return
-        room = self._desk.room_of(conversation)
-        self._see_to(Place.of(found, room.address.reveal() if room else "", invites=True))
-
-    def _see_to(self, place: Place, urgency: Urgency = Urgency.WANTED) -> None:
-        """Not the staff room that there is none of."""
-        if place.state is not State.OPENING and (place.conversation or place.address):
-            place.state = State.OPENING
-            self._places.put(place)
-            self._jobs.put(Job(place), urgency)
-
-    def _again(self, place: Place) -> None:
-        """At once if it stood long enough; else later, so that two who disagree do not wear the server out."""
-        place.is_disturbed = True
-        self._line.leave(place.address)
-        if place.is_ready:
-            if self._clock() - place.ready_at >= _STEADY_SECONDS:
-                place.failures = 0
-            self._later(place)
-
-    def _later(self, place: Place) -> None:
-        """Another attempt, the first one soon."""
-        self._wait(place, (0.0, *_PAUSES)[min(place.failures, len(_PAUSES))])
-        place.failures += 1
-
-    def _wait(self, place: Place, seconds: float) -> None:
-        place.state = State.OUT
-        place.again_at = self._clock() + seconds
-        self._news.set()
-
-    async def _work(self) -> None:
-        while True:
-            job = await self._jobs.next()
-            while not self._is_going:
-                self._going.clear()
-                await self._going.wait()
-            if job.place is None:
-                await self._destroy(*job.destroy)
-            elif job.members_only:
-                await self._see_to_members(job.place)
-            else:
-                await self._bring_up(job.place)
-
-    @property
-    def _is_going(self) -> bool:
-        return self._line.up.is_set() and self._connection == self._line.connection
-
-    async def _bring_up(self, place: Place) -> None:
-        """One attempt; what fails for a while is tried again after a pause."""
-        if place not in self._places:
-            return
-        if place.conversation and not place.address and not self._new_rooms.take(now=self._clock()):
-            self._wait(place, _TURN_SECONDS)
-            return
-        try:
-            async with place.busy:
-                await self._opening.open(place)
-            self._is_ready(place)
-        except Refused as why:
-            if why.may_pass and place.failures < len(PATIENCE):
-                self._later(place)
-            else:
-                await self._give_up(place, str(why))
-        except NotFound:  # burned in the meantime
-            self._forget(place)
-        except (Unavailable, StoreError):
-            self._later(place)
-
-    async def _give_up(self, place: Place, why: str) -> None:
-        try:
-            await self._refused(place, why)
-        except StoreError:
-            self._later(place)
-
-    def _is_ready(self, place: Place) -> None:
-        place.state = State.READY
-        place.ready_at = self._clock()
-        place.invites = False
-        place.looks_stale = True
-        place.bounced.clear()
-        if place.conversation is not None:
-            self._members_seen_to.add(place.conversation)
-        self._news.set()
-        self._desk.wake.set()
-        self.occupants_changed(place.address)
-
-    async def _refused(self, place: Place, why: str) -> None:
-        """Rule 4, for one of them."""
-        if place not in self._places:
-            return
-        self._forget(place)
-        if place.conversation is None:
-            await self._do_without(why)
-        elif self._desk.conversation_of(place.conversation):
-            await self._desk.place_directly(place.conversation, now=self._clock())
-            self._refusals.note(place.conversation)
-            await self._tell_once(
-                f"Your server refused a room for {place.alias}: {why}. It goes on in the chat with this desk."
-            )
-
-    def _forget(self, place: Place) -> None:
-        if self._places.at(place.address) is place:
-            self._line.leave(place.address)
-        self._places.forget(place)
-        self._outgoing.forget_room(place.conversation)
-
-    async def _see_to_members(self, place: Place) -> None:
-        """Of a room that we are not in."""
-        try:
-            await self._opening.let_members_in(place)
-        except (Refused, Unavailable, StoreError):
-            return  # The next session tries again.
-        if place.conversation is not None:
-            self._members_seen_to.add(place.conversation)
-
-    async def _destroy(self, stanza_id: str, address: str) -> None:
-        """After whatever is being done to bring it up: ejabberd makes a room anew for an owner's question."""
-        place = self._places.at(address)
-        try:
-            async with place.busy if place else contextlib.nullcontext():
-                if place:
-                    self._forget(place)
-                gone = await self._service.destroy(address, "This conversation was erased.")
-        except Unavailable:
-            if not self._line.up.is_set():
-                return  # It stays marked as sent, and the next session makes it due again.
-            gone = False
-        try:
-            await self._outgoing.destroyed(stanza_id, gone=gone)
-        except StoreError:
-            pass  # As above.
 
     # ---- tending ---------------------------------------------------------------------------------------------
 
@@ -436,8 +313,8 @@ class Rooms:
             if not self._outgoing.ready.is_set():
                 continue
             for place in self._places:
-                if place.state is State.OUT and is_over(place.again_at, now=self._clock(), at_most=_PAUSES[-1]):
-                    self._see_to(place)
+                if place.state is State.OUT and is_over(place.again_at, now=self._clock(), at_most=PAUSE_MAX):
+                    self._upkeep.see_to(place)
                 elif place.is_ready and place.looks_stale:
                     await self._look_after(place)
             await self._ask_again()
@@ -458,9 +335,9 @@ class Rooms:
         place.looks_stale = False
         try:
             if not await self._tending.look_after(place):
-                self._forget(place)
+                self._upkeep.forget(place)
         except NotFound:
-            self._forget(place)
+            self._upkeep.forget(place)
         except StoreError:
             place.looks_stale = True
 

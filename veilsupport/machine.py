@@ -97,9 +97,20 @@ def _rotates(device: Path) -> bool:
     return False
 
 
-def kind_of_storage(path: Path, system: Path = _SYSTEM) -> str:
-    """The file system's type: ext4, tmpfs; empty when it cannot be seen."""
-    return _mount_of(path, system)[0]
+def memory_storage() -> Path | None:
+    """Where the onion key could be used from without touching a disk."""
+    return next((base for base in memory_bases() if os.access(base, os.W_OK) and is_in_memory(base)), None)
+
+
+def memory_bases() -> tuple[Path, ...]:
+    """Where there may be storage in memory, the best first."""
+    bases = (os.environ.get("RUNTIME_DIRECTORY"), os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm")  # noqa: S108 - looked at
+    return tuple(map(Path, filter(None, bases)))
+
+
+def is_in_memory(path: Path, system: Path = _SYSTEM) -> bool:
+    """Whether that lies on a tmpfs or ramfs, which could still be swapped out."""
+    return _mount_of(path, system)[0] in ("tmpfs", "ramfs")
 
 
 def _mount_of(path: Path, system: Path) -> tuple[str, str]:
@@ -115,15 +126,6 @@ def _mount_of(path: Path, system: Path) -> tuple[str, str]:
 
 def _unescaped(name: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), name)
-
-
-def memory_storage() -> Path | None:
-    """Where the onion key could be used from without touching a disk, looked for as directory.py does."""
-    bases = (os.environ.get("RUNTIME_DIRECTORY"), os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm")  # noqa: S108 - looked at
-    for base in map(Path, filter(None, bases)):
-        if os.access(base, os.W_OK) and kind_of_storage(base) in ("tmpfs", "ramfs"):
-            return base
-    return None
 
 
 def locks_its_memory(system: Path = _SYSTEM) -> bool:

@@ -1,0 +1,63 @@
+"""Keys by themselves: drawn, derived, in pairs; and one value wrapped under one."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+
+import nacl.bindings
+import nacl.exceptions
+from nacl.encoding import RawEncoder
+from nacl.hash import blake2b
+from nacl.public import PrivateKey
+from nacl.secret import Aead
+
+from veilsupport.errors import SealError
+
+PAD_BYTES: Final = 256  # the length of what is sealed shows only in steps of this
+WRAP_BYTES: Final = 24 + 16  # nonce and tag
+
+
+def random_bytes(count: int) -> bytes:
+    return secrets.token_bytes(count)
+
+
+def derive(secret: bytes, person: str, data: bytes = b"") -> bytes:
+    """32 bytes that depend on all three; `person` (at most 16 bytes) separates the uses of one secret."""
+    return blake2b(data, digest_size=32, key=secret, person=person.encode(), encoder=RawEncoder)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """An X25519 pair, a visitor's or an onion client's, 32 bytes each."""
+
+    public: bytes
+    private: bytes = field(repr=False)
+
+
+def new_key_pair() -> KeyPair:
+    private = PrivateKey.generate()
+    return KeyPair(bytes(private.public_key), bytes(private))
+
+
+def wrap(key: bytes, plain: bytes, context: bytes) -> bytes:
+    """XChaCha20-Poly1305 with a random nonce; `context` is authenticated, so a row cannot be put in another's place."""
+    return bytes(Aead(key).encrypt(plain, aad=context))
+
+
+def unwrap(key: bytes, wrapped: bytes, context: bytes) -> bytes:
+    """SealError when key, bytes or context are not the ones it was wrapped with."""
+    try:
+        return Aead(key).decrypt(wrapped, aad=context)
+    except (nacl.exceptions.CryptoError, ValueError):
+        raise SealError("A wrapped value did not open.") from None
+
+
+def wrap_text(key: bytes, text: str, context: bytes) -> bytes:
+    """As `wrap`, padded so that the length shows only in steps of PAD_BYTES."""
+    return wrap(key, nacl.bindings.sodium_pad(text.encode(), PAD_BYTES), context)
+
+
+def unwrap_text(key: bytes, wrapped: bytes, context: bytes) -> str:
+    return nacl.bindings.sodium_unpad(unwrap(key, wrapped, context), PAD_BYTES).decode()
