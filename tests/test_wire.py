@@ -337,6 +337,12 @@ class Pipe(asyncio.Transport):
     def can_write_eof(self) -> bool:
         return False
 
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
 
 async def piped(onion: Onion) -> wire.SocketProtocol:
     """A connection whose handshake is done, by itself."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Final
 
 import nacl.bindings
 import nacl.exceptions
-from nacl.encoding import RawEncoder
-from nacl.hash import blake2b
 from nacl.public import PrivateKey
 from nacl.secret import Aead
 
@@ -25,7 +24,7 @@ def random_bytes(count: int) -> bytes:
 
 def derive(secret: bytes, person: str, data: bytes = b"") -> bytes:
     """32 bytes that depend on all three; `person` (at most 16 bytes) separates the uses of one secret."""
-    return blake2b(data, digest_size=32, key=secret, person=person.encode(), encoder=RawEncoder)
+    return blake2b(data, digest_size=32, key=secret, person=person.encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from veilsupport import crypto
 from veilsupport.crypto import ApplianceKey, ArchiveSetting, Passwords
 from veilsupport.desk import requests
 from veilsupport.desk.listener import Listeners
-from veilsupport.desk.requests import Repeats
+from veilsupport.desk.requests import Repeats, Tallies
 from veilsupport.errors import AdminError, SealError, VisitorError
 from veilsupport.model import (
     BODY_MAX_CHARACTERS,
@@ -112,6 +112,7 @@ class Core:
         self.listeners = Listeners()
         self._passwords = Passwords(key.pepper)
         self._repeats = Repeats()
+        self._tallies = Tallies()
         self._line_is_up = False
         self._directly: set[bytes] = set()  # conversations that their room was refused for
         self._admin_of = {self.admin_id(admin): admin for admin in self.admins}
@@ -322,6 +323,7 @@ class Core:
         if not burned:
             return False
         self._directly.discard(visitor)
+        self._tallies.forget(visitor)
         self.listeners.tell(visitor, Ended(burned=True))
         self.on_changed(visitor)
         self.wake.set()

@@ -147,6 +147,7 @@ class Expiries(Archives):
         gone = 0
         while count := await self.store.expire_messages(conversation, before=before):
             gone += count
+        self._tallies.forget(conversation)
         return gone
 
     async def _sweep_ways_in(self, sweep: _Sweep) -> None:

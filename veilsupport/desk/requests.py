@@ -1,6 +1,6 @@
 """Requests: conversations that no admin has answered, claimed or been given yet; and how a flood of the same folds.
 
-- A request takes text alone, and only so much of it (`check_room_left`); what is too much is not kept, the page keeps
+- A request takes text alone, and only so much of it (`Tally.has_room`); what is too much is not kept, the page keeps
   it for the visitor, and after the first answer there is no such limit.
 - Words that came a few times already, from other requests through the same site within some hours, ring no more: such
   a conversation is *folded*. It is kept like any other, with one delivery for each message, held for nobody; so no
@@ -36,6 +36,7 @@ RING_HOURS: Final = 6  # a flood that lasts is heard of again in each shift
 RINGS: Final = 3  # one may be chance and two a misunderstanding; a fourth tells nobody anything
 GREETING_CHARACTERS: Final = 20  # up to so many, different people say the same: "hello", "is anyone there?"
 GREETING_RINGS: Final = 10
+TALLIES_MAX: Final = 10_000  # 2 MB; of those that were not heard of for longest the bodies are opened again
 TEXTS_MAX: Final = 2000  # different ones remembered, 2 MB at most; who fills that up with others is heard with each
 
 
@@ -74,18 +75,58 @@ class Repeats:
             each.rang.pop(conversation, None)
 
 
-def check_room_left(site: Site, said: Sequence[Message], body: str) -> None:
-    """`said`: what is in the request, at least its newest `site.request_messages`. VisitorError: it is enough."""
-    own = [each for each in said if each.author is Author.VISITOR]
-    too_many = 0 < site.request_messages <= len(own)
-    too_long = 0 < site.request_characters < len(body) + sum(len(each.body) for each in own)
-    if too_many or too_long:
-        raise VisitorError(
-            "You have told us a lot, and all of it is kept. Please wait until somebody has answered: then you can go"
-            " on. This last text was not sent yet; keep it until then.",
-            status=409,
-            code="wait_for_answer",
-        )
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How much a visitor has said in a request."""
+
+    messages: int
+    characters: int
+
+    @classmethod
+    def of(cls, said: Sequence[Message]) -> Tally:
+        own = [len(each.body) for each in said if each.author is Author.VISITOR]
+        return cls(len(own), sum(own))
+
+    def has_room(self, site: Site, body: str) -> bool:
+        """Whether that text may still be said there before the first answer."""
+        too_many = 0 < site.request_messages <= self.messages
+        too_long = 0 < site.request_characters < self.characters + len(body)
+        return not too_many and not too_long
+
+
+class Tallies:
+    """Of the requests that say something these days: else all of one's bodies would be opened for each further one."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[bytes, Tally] = OrderedDict()
+
+    def known(self, conversation: bytes) -> Tally | None:
+        return self._of.get(conversation)
+
+    def keep(self, conversation: bytes, tally: Tally) -> None:
+        self._of[conversation] = tally
+        self._of.move_to_end(conversation)
+        if len(self._of) > TALLIES_MAX:
+            self._of.popitem(last=False)
+
+    def add(self, conversation: bytes, body: str) -> None:
+        """One more was said; of a request that is not known it will be seen when it is counted."""
+        if known := self._of.get(conversation):
+            self.keep(conversation, Tally(known.messages + 1, known.characters + len(body)))
+
+    def forget(self, conversation: bytes) -> None:
+        """It is burned, or has lost some of its messages."""
+        self._of.pop(conversation, None)
+
+
+def enough() -> VisitorError:
+    """There is no room left."""
+    return VisitorError(
+        "You have told us a lot, and all of it is kept. Please wait until somebody has answered: then you can go"
+        " on. This last text was not sent yet; keep it until then.",
+        status=409,
+        code="wait_for_answer",
+    )
 
 
 def is_marked(site: Site, text: str) -> bool:

@@ -10,6 +10,7 @@ from veilsupport.crypto import KeyPair
 from veilsupport.desk import aliases, requests
 from veilsupport.desk.core import accept, minute_of
 from veilsupport.desk.listener import Listener
+from veilsupport.desk.requests import Tally
 from veilsupport.desk.ways_in import GONE, SignedIn, WaysIn
 from veilsupport.errors import Duplicate, NotFound, SealError, StoreError, VisitorError
 from veilsupport.model import (
@@ -20,6 +21,7 @@ from veilsupport.model import (
     ReadUpTo,
     Request,
     Session,
+    Site,
     Standing,
     Visitor,
 )
@@ -99,6 +101,8 @@ class Visitors(WaysIn):
             )
         except NotFound:
             raise VisitorError(GONE, status=404, code="gone") from None
+        if not kept.again:
+            self._tallies.add(session.visitor.id, body)
         message = _message(kept, Author.VISITOR, "", body)
         self._tell_said(kept, message)
         return message
@@ -161,10 +165,19 @@ class Visitors(WaysIn):
         """VisitorError: it is blocked, or a request with enough in it; but what was kept before is answered as such."""
         if conversation.standing is Standing.BLOCKED:
             raise VisitorError(BLOCKED, status=403, code="blocked")
-        if conversation.request is Request.ACCEPTED or self.store.was_posted(conversation.id, _once(once, body)):
+        if conversation.request is Request.ACCEPTED:
             return
         site = self.site(conversation.site)
-        requests.check_room_left(site, self.history(session, limit=max(site.request_messages, _READ_BACK)), body)
+        if self._tally(session, site).has_room(site, body) or self.store.was_posted(conversation.id, _once(once, body)):
+            return
+        raise requests.enough()
+
+    def _tally(self, session: Session, site: Site) -> Tally:
+        known = self._tallies.known(session.visitor.id)
+        if known is None:
+            known = Tally.of(self.history(session, limit=max(site.request_messages, _READ_BACK)))
+            self._tallies.keep(session.visitor.id, known)
+        return known
 
     def _request(self, visitor: Visitor, body: str, once: bytes, site: str, now: float) -> NewMessage:
         """A message that is the first, or comes into a folded conversation."""

@@ -135,10 +135,10 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
     """Append to a conversation, making it with the first free alias when it is not there yet."""
     before = conversation(db, visitor) or _new_conversation(db, visitor, new, minute, aliases)
     if new.once is not None:
-        row = db.execute("SELECT seq FROM posted WHERE conversation = ? AND once = ?", (visitor, new.once)).fetchone()
-        if row:
-            return Kept(before, row[0], again=True)
-        db.execute("INSERT INTO posted VALUES (?, ?, ?)", (visitor, new.once, before.last_seq + 1))
+        values = (visitor, new.once, before.last_seq + 1)
+        if not db.execute("INSERT OR IGNORE INTO posted VALUES (?, ?, ?)", values).rowcount:
+            sql = "SELECT seq FROM posted WHERE conversation = ? AND once = ?"
+            return Kept(before, db.execute(sql, (visitor, new.once)).fetchone()[0], again=True)
     seq = before.last_seq + 1
     standing = Standing.OPEN if before.standing is Standing.CLOSED else before.standing
     waiting = _waiting(before, new.author, minute)
@@ -164,7 +164,7 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
     if new.copy is not None:
         keep_copy(db, visitor, seq, new.copy(seq))
     db.executemany("INSERT OR IGNORE INTO handle VALUES (?, ?, ?)", [(key, visitor, seq) for key in new.handles])
-    if request is not Request.FOLDED and not new.folds:
+    if before.request is Request.FOLDED and request is not Request.FOLDED and not new.folds:
         unfold(db, visitor, new.unfold, minute)  # what was said before goes before
     for delivery in [*new.deliveries, *(new.if_claimed if claimed else ())]:
         insert_delivery(db, delivery, visitor, seq if delivery.kind is DeliveryKind.MESSAGE else None, minute)

@@ -32,6 +32,7 @@ FRAMES_BURST: Final = 100
 DRAIN_SECONDS: Final = 60.0
 _PING_SPREAD: Final = 0.1
 _LAST_SECONDS: Final = 2.0  # For our close frame to arrive.
+_AHEAD_MESSAGES: Final = 2  # taken from the system before the first of them is dealt with
 _SLICE_BYTES: Final = 4096  # Parsed between two looks at how many frames that were: bounds what a flood costs.
 
 
@@ -98,10 +99,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.conn.frames_seen = 0  # The request is an event too, but no frame.
 
     def send_receive_event_to_app(self) -> None:
+        """uvicorn would stop reading at each message, and go on when it is taken: two system calls every time."""
+        self.read_paused = True  # It is paused as far as uvicorn knows, so that it resumes once all are taken.
         try:
             super().send_receive_event_to_app()
         except InvalidState:  # It is not UTF-8, and the client's close frame, right behind it, is answered already.
             self.handle_parser_exception()
+        if self.queue.qsize() > _AHEAD_MESSAGES:
+            self.transport.pause_reading()
 
     def handle_ping(self) -> None:
         if not self._ended:  # Else it came right behind what ended this, and our last words are out.
