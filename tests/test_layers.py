@@ -54,7 +54,7 @@ ALLOWED = {
     "app": CORE
     | LEAVES
     | {"ageing", "alarms", "breaker", "bundle", "controlsocket", "crypto", "desk", "directory", "doctor", "observing"}
-    | {"onions", "people", "pressure", "store", "tor", "web", "xmpp"},
+    | {"garbage", "onions", "people", "pressure", "store", "tor", "web", "xmpp"},
     "cli": CORE
     | LEAVES
     | {"app", "bundle", "controlsocket", "crypto", "desk", "directory", "doctor", "hardening", "machine", "moving"}

@@ -41,7 +41,7 @@ class By(StrEnum):
     OVERALL = "overall"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # each is itself, and as quick a key as can be
 class Row:
     """One line of the table; `why` is the reason for its numbers."""
 

@@ -21,8 +21,10 @@ class Listener:
         self.session = session  # its token's hash
         self._events: asyncio.Queue[Event] = asyncio.Queue(WAITING_MAX)
 
-    async def next(self, timeout_seconds: float) -> Event | None:
-        """The next event; None when nothing happened for that long."""
+    async def next(self, timeout_seconds: float | None = None) -> Event | None:
+        """The next event; None when nothing happened for that long. The last one is an end, so it may be waited for."""
+        if timeout_seconds is None or not self._events.empty():
+            return await self._events.get()
         try:
             async with asyncio.timeout(timeout_seconds):
                 return await self._events.get()

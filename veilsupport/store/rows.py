@@ -154,11 +154,7 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
         request=request,
         alike=before.alike if request is before.request else None,
     )
-    db.execute(
-        "UPDATE conversation SET last_seq = ?, last_minute = ?, standing = ?, owner = ?, waiting_minute = ?,"
-        " request = ?, alike = ? WHERE id = ?",
-        (seq, minute, standing, after.owner, waiting, request, after.alike, visitor),
-    )
+    _update(db, before, after)
     row = (visitor, seq, new.author, Progress.KEPT, minute, new.seal(seq), MessageState.SAID)
     db.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     if new.copy is not None:
@@ -171,6 +167,26 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
     if request is not Request.FOLDED and new.folds:
         unfold(db, visitor, new.unfold, minute)  # it was opened at this very moment
     return Kept(after, seq, reopened=standing is not before.standing, claimed=claimed)
+
+
+def _update(db: Db, before: Conversation, after: Conversation) -> None:
+    if after == replace(before, last_seq=after.last_seq):  # as most: then no index has to be touched
+        db.execute("UPDATE conversation SET last_seq = ? WHERE id = ?", (after.last_seq, after.id))
+        return
+    db.execute(
+        "UPDATE conversation SET last_seq = ?, last_minute = ?, standing = ?, owner = ?, waiting_minute = ?,"
+        " request = ?, alike = ? WHERE id = ?",
+        (
+            after.last_seq,
+            after.last_minute,
+            after.standing,
+            after.owner,
+            after.waiting_minute,
+            after.request,
+            after.alike,
+            after.id,
+        ),
+    )
 
 
 def keep_copy(db: Db, conversation: bytes, seq: int, copy: bytes | None) -> None:

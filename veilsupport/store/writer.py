@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 
 from veilsupport.errors import SetupError, StoreError
 from veilsupport.store import snapshot, upgrade
+from veilsupport.store.checkpoints import Checkpoints
 from veilsupport.store.residue import Residue
 
 SCHEMA_VERSION: Final = 5
@@ -60,6 +61,7 @@ class Writer(threading.Thread):
         super().__init__(name="store-writer", daemon=True)
         self._db = connect(path)
         self._path = path
+        self._checkpoints = Checkpoints(path)
         self.residue = Residue(path)
         self.residue.begin()  # what a killed process, or a version that knew nothing of this, left in the file
         self._queue: queue.Queue[_Write | None] = queue.Queue(WAITING_MAX)
@@ -90,11 +92,13 @@ class Writer(threading.Thread):
         self._is_closing = True
         self._queue.put(None)
         self.join()
+        self._checkpoints.close()
         self._db.close()
         self.residue.close()
 
     def run(self) -> None:
         """Until it is closed. What nobody expected goes to everybody who waits, and ends it."""
+        self._checkpoints.start()
         batch: list[_Write | None] = []
         try:
             while None not in batch:
@@ -113,6 +117,8 @@ class Writer(threading.Thread):
             began = time.perf_counter()
             self.keeps = self._commit(work)
             self.on_commit(len(work), time.perf_counter() - began, self.keeps)
+            if self._checkpoints.look():
+                self._scrub_at = time.monotonic()
         # Only who was promised that nothing is left waits for that, too: on a slow disk it takes several syncs.
         self._resolve([item for item in work if item.scrub_within != SCRUB_NOW])
         if self._scrub_at is not None and self._scrub_at <= time.monotonic():
@@ -216,6 +222,7 @@ def connect(path: Path) -> Db:
         "temp_store=MEMORY",
         "trusted_schema=OFF",
         "journal_size_limit=0",
+        "wal_autocheckpoint=0",  # checkpoints.py does it
     ):
         db.execute(f"PRAGMA {pragma}")
     try:

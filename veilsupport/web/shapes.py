@@ -7,6 +7,7 @@ is fixed. Knows neither HTTP nor the desk; `refusals` says what is wrong with wh
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 from collections.abc import Iterable
@@ -311,6 +312,7 @@ class SiteAnswer(Shape):
 # ---- the desk's values in these shapes --------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=256)
 def at(minute: int) -> str:
     """`minute` is a Unix minute."""
     return f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%dT%H:%MZ}"

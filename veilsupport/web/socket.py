@@ -97,7 +97,6 @@ SOCKETS_PER_SESSION: Final = 10
 SOCKETS_MAX: Final = 5000  # of all sessions: 24 KiB each (facts/speed.md), 120 MB
 WAITING_MAX: Final = 512  # sockets that have not signed in yet
 WAITING_PER_CIRCUIT: Final = 8
-_PATIENCE_SECONDS: Final = 3600.0  # Only so that no wait is without an end.
 _PAGE: Final = 50
 
 
@@ -264,7 +263,7 @@ class _Talk:
             for message in missing:
                 await self._show(message)
         while self._over is None and not self._wire.gone:
-            event = await self.listener.next(_PATIENCE_SECONDS)
+            event = await self.listener.next()
             if event is not None:
                 await self._pass_on(event)
 
