@@ -107,7 +107,7 @@ def insert_delivery(db: Db, new: NewDelivery, conversation: bytes | None, seq: i
     db.execute(
         "INSERT INTO delivery (stanza_id, admin, kind, conversation, seq, state,"
         " made_minute, due_minute, refusals, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?)",
-        (new.stanza_id, new.admin, new.kind, place, seq, "held" if new.held else "due", minute, new.sealed),
+        (new.stanza_id, new.admin, new.kind.value, place, seq, "held" if new.held else "due", minute, new.sealed),
     )
 
 
@@ -155,11 +155,13 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
         alike=before.alike if request is before.request else None,
     )
     _update(db, before, after)
-    row = (visitor, seq, new.author, Progress.KEPT, minute, new.seal(seq), MessageState.SAID)
+    # The plain values: sqlite3 asks all its adapters about whatever is not exactly a str or an int.
+    row = (visitor, seq, new.author.value, Progress.KEPT.value, minute, new.seal(seq), MessageState.SAID.value)
     db.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     if new.copy is not None:
         keep_copy(db, visitor, seq, new.copy(seq))
-    db.executemany("INSERT OR IGNORE INTO handle VALUES (?, ?, ?)", [(key, visitor, seq) for key in new.handles])
+    if new.handles:
+        db.executemany("INSERT OR IGNORE INTO handle VALUES (?, ?, ?)", [(key, visitor, seq) for key in new.handles])
     if before.request is Request.FOLDED and request is not Request.FOLDED and not new.folds:
         unfold(db, visitor, new.unfold, minute)  # what was said before goes before
     for delivery in [*new.deliveries, *(new.if_claimed if claimed else ())]:
