@@ -21,13 +21,15 @@ ALLOWED = {
     "commands": CORE,
     "hours": CORE,
     "alarms": CORE,
-    "desk": CORE | {"crypto", "limits", "store", "commands", "hours"},
+    "inbox": set[str](),
+    "desk": CORE | {"crypto", "limits", "store", "commands", "hours", "inbox"},
     # leaves
     "resources": set[str](),
     "bundle": {"resources"},
     "unpacked": {"hardening", "resources"},
     "log": CORE,
     "hardening": set[str](),
+    "garbage": set[str](),
     "rules": {"hours"},
     "config": CORE | {"rules"},
     "socks": CORE,
@@ -35,7 +37,7 @@ ALLOWED = {
     "machine": set[str](),
     "controlsocket": {"errors"},
     # the edges
-    "web": CORE | LEAVES | {"breaker", "desk", "guesses", "limits"},
+    "web": CORE | LEAVES | {"breaker", "desk", "guesses", "inbox", "limits"},
     "xmpp": CORE | LEAVES | {"desk", "commands"},
     "tor": CORE | LEAVES,
     # what knows several of them

@@ -246,7 +246,7 @@ def test_a_window_that_comes_back_takes_its_own_place() -> None:
     windows = Windows()
     other, earlier = windows.open(b"session", "other"), windows.open(b"session", "same")
     again = windows.open(b"session", "same")
-    assert (other.over.is_set(), earlier.over.is_set(), again.over.is_set()) == (False, True, False)
+    assert (other.over, earlier.over, again.over) == (False, True, False)
     assert not windows.gave_way(b"session", "same")
 
 

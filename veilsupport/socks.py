@@ -85,7 +85,9 @@ async def dial(
     """
     request = _connect_request(host, port)
     login = None if credentials is None else _login_request(*credentials)
-    connection = socket.socket(proxy.family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only where TCP is said outright; else a second stanza waits for up to 40 ms.
+    protocol = 0 if proxy.family is socket.AF_UNIX else socket.IPPROTO_TCP
+    connection = socket.socket(proxy.family, socket.SOCK_STREAM, protocol)
     connection.setblocking(False)
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(connection.close)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from types import TracebackType
 from typing import Final
 
+from veilsupport.inbox import Inbox
 from veilsupport.model import Ended, Event
 
 WAITING_MAX: Final = 256  # events; a reader further behind than this starts anew from the history
@@ -19,25 +20,31 @@ class Listener:
         self._listeners = listeners
         self._conversation = conversation
         self.session = session  # its token's hash
-        self._events: asyncio.Queue[Event] = asyncio.Queue(WAITING_MAX)
+        self._events: Inbox[Event] = Inbox()
 
     async def next(self, timeout_seconds: float | None = None) -> Event | None:
-        """The next event; None when nothing happened for that long. The last one is an end, so it may be waited for."""
-        if timeout_seconds is None or not self._events.empty():
-            return await self._events.get()
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                return await self._events.get()
-        except TimeoutError:
-            return None
+        """The next event; None when nothing happened for that long, or `wake` was called.
+
+        The last one is an end, so it may be waited for without a limit.
+        """
+        if self._events.empty():
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    await self._events.stir()
+            except TimeoutError:
+                pass
+        return None if self._events.empty() else await self._events.get()
+
+    def wake(self) -> None:
+        """Let whoever waits for the next event look at something else."""
+        self._events.wake()
 
     def offer(self, event: Event) -> None:
-        try:
-            self._events.put_nowait(event)
-        except asyncio.QueueFull:
+        if self._events.qsize() >= WAITING_MAX:
             self._listeners.remove(self._conversation, self)
-            self._events = asyncio.Queue(1)
-            self._events.put_nowait(Ended(burned=False))
+            self._events.clear()
+            event = Ended(burned=False)
+        self._events.put_nowait(event)
 
     def close(self) -> None:
         self._listeners.remove(self._conversation, self)

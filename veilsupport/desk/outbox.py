@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from veilsupport import crypto
@@ -52,8 +53,20 @@ class Outbox(Core):
 
     async def delivery_in_room(self, stanza_id: str, archived_as: str) -> None:
         """The room has passed it on, and keeps it under that id: as acknowledged."""
-        self._tell_moved(await self.store.mark_archived(stanza_id, self._archived(archived_as)))
-        self._count([stanza_id], DeliveryStep.ACKNOWLEDGED)
+        await self.deliveries_came(in_rooms={stanza_id: archived_as})
+
+    async def deliveries_came(
+        self,
+        *,
+        acknowledged: Collection[str] = (),
+        in_rooms: Mapping[str, str] = MappingProxyType({}),
+        arrived: Collection[tuple[str, Admin]] = (),
+    ) -> None:
+        """`delivery_acknowledged`, `delivery_in_room` and `delivery_arrived` for many, in one transaction."""
+        archived = {stanza_id: self._archived(archived_as) for stanza_id, archived_as in in_rooms.items()}
+        on_devices = [(stanza_id, self.admin_id(admin)) for stanza_id, admin in arrived]
+        self._tell_moved(await self.store.mark_come(acked=acknowledged, archived=archived, arrived=on_devices))
+        self._count([*acknowledged, *in_rooms], DeliveryStep.ACKNOWLEDGED)
 
     async def delivery_read_in_room(self, conversation: bytes, archived_as: str) -> None:
         """An admin has looked at what the room keeps under that id, and so at all before it (XEP-0333).

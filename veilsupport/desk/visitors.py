@@ -17,6 +17,7 @@ from veilsupport.model import (
     Author,
     Conversation,
     Message,
+    MessageState,
     Progress,
     ReadUpTo,
     Request,
@@ -142,6 +143,11 @@ class Visitors(WaysIn):
         """The newest messages before sequence number `before`, oldest first."""
         found = self.store.messages(session.visitor.id, before=before, limit=limit)
         return _opened(session, found)
+
+    def changed(self, session: Session, *, before: int, limit: int = 50) -> list[Message]:
+        """Those among the newest messages before sequence number `before` that were corrected or retracted."""
+        found = self.store.messages(session.visitor.id, before=before, limit=limit)
+        return _opened(session, [stored for stored in found if stored.state is not MessageState.SAID])
 
     def progress(self, session: Session, *, limit: int = 50) -> list[tuple[int, Progress]]:
         """(sequence number, how far it has come) of the visitor's own among the newest messages, oldest first."""

@@ -41,7 +41,7 @@ import asyncio
 import random
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
@@ -51,7 +51,7 @@ from starlette.types import Receive, Scope, Send
 
 from veilsupport.desk import Listener
 from veilsupport.errors import VisitorError
-from veilsupport.model import Ended, Event, Session, SignedOut, Site
+from veilsupport.model import Ended, Session, SignedOut, Site
 from veilsupport.web.attended import Attended
 from veilsupport.web.fragments import Fragments
 from veilsupport.web.look import Look
@@ -146,14 +146,14 @@ class View:
 
     async def _run(self, listener: Listener, receive: Receive) -> None:
         await self._begin()
+        self._window.on_over = listener.wake
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(_until_gone(receive))
-            over = tasks.create_task(self._window.over.wait())
+            gone.add_done_callback(lambda _: listener.wake())
             try:
-                await self._follow(listener, {gone, over})
+                await self._follow(listener, lambda: self._window.over or gone.done())
             finally:
                 gone.cancel()
-                over.cancel()
         await self._send({"type": "http.response.body", "body": self.tail().encode()})
 
     async def _begin(self) -> None:
@@ -162,20 +162,20 @@ class View:
         self._fragments = Fragments(self._pages, self._session, self._site, self._nonce)
         await self._write(self.head(self._fragments.first(), self._fragments.attended))
 
-    async def _follow(self, listener: Listener, ends: set[asyncio.Task[object]]) -> None:
-        """Write what happens until one of `ends` is done, the time is up, or nothing can follow."""
+    async def _follow(self, listener: Listener, is_over: Callable[[], bool]) -> None:
+        """Write what happens until it is over, the time is up, or nothing can follow."""
         loop = asyncio.get_running_loop()
         end_at = loop.time() + LIFE_SECONDS * (1 + random.uniform(0, _LIFE_SPREAD))  # noqa: S311 - no secret
         beat_at = loop.time()
-        while loop.time() < end_at:
+        while loop.time() < end_at and not is_over():
             if loop.time() >= beat_at:
                 beat_at = loop.time() + HEARTBEAT_SECONDS
                 await self._write(self._heartbeat())
             # Not until the next event: the end would tell of one that writes nothing.
-            event = await _next(listener, ends, min(beat_at, end_at) - loop.time())
+            event = await listener.next(max(0.0, min(beat_at, end_at) - loop.time()))
             if event is not None:
                 await self._write(self._fragments.of(event))
-            if isinstance(event, Ended | SignedOut) or any(end.done() for end in ends):
+            if isinstance(event, Ended | SignedOut):
                 return
 
     def _heartbeat(self) -> str:
@@ -185,16 +185,6 @@ class View:
     async def _write(self, html: str) -> None:
         if html:
             await self._send({"type": "http.response.body", "body": html.encode(), "more_body": True})
-
-
-async def _next(listener: Listener, ends: set[asyncio.Task[object]], seconds: float) -> Event | None:
-    """The next event; None when the time is over or one of `ends` is done."""
-    event = asyncio.ensure_future(listener.next(max(0.0, seconds)))
-    try:
-        await asyncio.wait({event, *ends}, return_when=asyncio.FIRST_COMPLETED)
-        return event.result() if event.done() else None
-    finally:
-        event.cancel()
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -29,6 +29,10 @@ class Reading:
         """`Desk.history_after`."""
         return self._shown(self._desk.history_after(self._session, seq, limit=limit))
 
+    def changed(self, *, before: int, limit: int = 50) -> list[Message]:
+        """`Desk.changed`."""
+        return self._shown(self._desk.changed(self._session, before=before, limit=limit))
+
     def progress(self) -> list[tuple[int, Progress]]:
         """`Desk.progress`."""
         furthest = self._furthest()

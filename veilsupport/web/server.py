@@ -24,7 +24,7 @@ from veilsupport.web.shim import OnionProtocol, PatientProtocol
 from veilsupport.web.wire import PING_SECONDS, PONG_SECONDS, SocketProtocol
 
 _GRACE_SECONDS: Final = 1  # For answers under way; streams end by themselves before it.
-_BACKLOG: Final = 512
+_BACKLOG: Final = 2048  # of those who come back all at once, whoever finds no place tries again a second later
 _UNIX_PATH_MAX_BYTES: Final = 107  # sun_path of unix(7), less its closing zero.
 _TAKEN: Final = SetupError("The port for the page is taken, or not allowed.", hint="Choose another one with --port.")
 
@@ -136,7 +136,8 @@ def _remove(path: Path | None) -> None:
 
 
 def _listen_loopback(port: int, if_taken: SetupError = _TAKEN) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Said outright, because else asyncio leaves Nagle's algorithm on: an answer's second part would wait for 40 ms.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", port))

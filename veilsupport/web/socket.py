@@ -109,11 +109,12 @@ class Sockets:
         self.clock = clock
         self._origins = origins
         self._of: defaultdict[bytes, list[_Talk]] = defaultdict(list)
+        self._open = 0
         self._waiting: dict[asyncio.Timeout, str | None] = {}  # the circuit; who has waited longest comes first
         self._closing = False
 
     def __len__(self) -> int:
-        return sum(map(len, self._of.values()))
+        return self._open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """VisitorError (404): another path; the handshake is refused."""
@@ -157,6 +158,7 @@ class Sockets:
         talk = _Talk(self, session, wire, scope, after=asked.after, site=self._origins.site_of(scope) or "")
         siblings = self._of[session.token_hash]
         siblings.append(talk)
+        self._open += 1
         for oldest in siblings[:-SOCKETS_PER_SESSION]:
             oldest.end(Close.REPLACED)
         return talk
@@ -205,6 +207,7 @@ class Sockets:
     def _forget(self, talk: _Talk) -> None:
         siblings = self._of[talk.session.token_hash]
         siblings.remove(talk)
+        self._open -= 1
         if not siblings:
             del self._of[talk.session.token_hash]
 
@@ -274,8 +277,7 @@ class _Talk:
         """Of what the client has, the newest fifty, those that were changed, maybe while it was away."""
         if not self._resumes_after:
             return []
-        had = self._reading.history(before=self._resumes_after + 1, limit=_PAGE)
-        return [message for message in had if message.state is not MessageState.SAID]
+        return self._reading.changed(before=self._resumes_after + 1, limit=_PAGE)
 
     async def _pass_on(self, event: Event) -> None:
         match event:

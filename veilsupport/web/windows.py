@@ -8,8 +8,8 @@ newer one out in turn. Knows neither HTTP nor the desk; bounded.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 PER_SESSION: Final = 2
@@ -19,13 +19,18 @@ _REMEMBERED: Final = 4096
 
 
 class Window:
-    """One open live view; `over` is set when it has to end."""
+    """One open live view; `over` when it has to end, of which `on_over` is told."""
 
     def __init__(self, session: bytes, name: str, circuit: str | None) -> None:
         self.session = session
         self.circuit = circuit
         self.name = name
-        self.over = asyncio.Event()
+        self.over = False
+        self.on_over: Callable[[], None] = lambda: None
+
+    def end(self) -> None:
+        self.over = True
+        self.on_over()
 
 
 class Windows:
@@ -36,9 +41,10 @@ class Windows:
         self._gave_way: OrderedDict[tuple[bytes, str], None] = OrderedDict()
         self._closing = False
         self._by_circuit: Counter[str] = Counter()
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._open.values()))
+        return self._count
 
     def are_full(self, session: bytes, circuit: str | None) -> bool:
         """Whether there is no place for one more; a session that has one already takes its own."""
@@ -50,11 +56,12 @@ class Windows:
         """Reserve a place, ending the oldest when there are too many. The same window's earlier view ends too."""
         window = Window(session, name, circuit)
         if self._closing:
-            window.over.set()
+            window.end()
         siblings = self._open.setdefault(session, [])
         for earlier in [each for each in siblings if each.name == name]:
             self._end(earlier)
         siblings.append(window)
+        self._count += 1
         if circuit is not None:
             self._by_circuit[circuit] += 1
         for oldest in siblings[:-PER_SESSION]:
@@ -67,7 +74,7 @@ class Windows:
         siblings = self._open.get(window.session, [])
         if window in siblings:
             siblings.remove(window)
-            self._leave_circuit(window)
+            self._leave(window)
         if not siblings:
             self._open.pop(window.session, None)
 
@@ -87,11 +94,12 @@ class Windows:
             self.end_session(session)
 
     def _end(self, window: Window) -> None:
-        window.over.set()
+        window.end()
         self._open[window.session].remove(window)
-        self._leave_circuit(window)
+        self._leave(window)
 
-    def _leave_circuit(self, window: Window) -> None:
+    def _leave(self, window: Window) -> None:
+        self._count -= 1
         if window.circuit is not None:
             self._by_circuit -= Counter([window.circuit])  # Also forgets what has come to zero.
 

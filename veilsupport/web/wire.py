@@ -23,6 +23,7 @@ from websockets.exceptions import InvalidState
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
+from veilsupport.inbox import Inbox
 from veilsupport.web.frames import FRAME_MAX_BYTES, Close
 
 PING_SECONDS: Final = 25.0
@@ -56,6 +57,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.queue: Inbox[Any] = Inbox()  # type: ignore[assignment]  # in place of an asyncio.Queue
         self.conn: _Framing = _Framing(max_size=FRAME_MAX_BYTES, logger=self.logger)
         self._allowance = float(FRAMES_BURST)
         self._counted_at = self.loop.time()

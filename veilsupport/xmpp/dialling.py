@@ -155,7 +155,7 @@ class Dialled(BaseXMPP):
         family = (
             socket.AF_INET6 if ":" in host else socket.AF_INET
         )  # account.py lets loopback IP addresses through only
-        connection = socket.socket(family, socket.SOCK_STREAM)
+        connection = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so that asyncio sets TCP_NODELAY
         connection.setblocking(False)
         try:
             async with asyncio.timeout(self._dial_seconds):
