@@ -107,6 +107,7 @@ class PatientProtocol(HttpToolsProtocol):
             self.transport.abort()  # uvicorn would let both write into one connection, and forget the first.
             return
         super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment]  # It refers to us, and keeps some kilobytes until somebody looks for garbage.
 
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP; the application never sees it, but is told that this circuit sends such things."""

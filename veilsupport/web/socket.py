@@ -71,7 +71,6 @@ from veilsupport.model import (
     Ended,
     Event,
     Message,
-    MessageState,
     Progressed,
     ReadUpTo,
     Said,

@@ -99,6 +99,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         self.conn.frames_seen = 0  # The request is an event too, but no frame.
+        del self.request  # The scope has what is needed of it.
 
     def send_receive_event_to_app(self) -> None:
         """uvicorn would stop reading at each message, and go on when it is taken: two system calls every time."""
