@@ -182,6 +182,65 @@ def test_words_go_out_only_while_ready_in_order_with_one_question_behind(tmp_pat
     in_loop(story)
 
 
+def received(stanza: str, *, beside: str = "{urn:xmpp:hints}store") -> Heard:
+    message = Element(
+        "{jabber:client}message", {"from": "ada@chat.example/phone", "to": OWN, "type": "chat", "id": f"r-{stanza}"}
+    )
+    SubElement(message, "{urn:xmpp:receipts}received", id=stanza)
+    SubElement(message, beside)
+    return Heard(message)
+
+
+def test_how_far_lines_have_come_is_one_transaction_and_counts_follow_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with desk_in(tmp_path) as desk:
+            edge = Edge(desk, StubLine())
+            session = await start(desk, "one")
+            for text in ("two", "three"):
+                await desk.visitor_says(session, text, once=text.encode(), now=NOON)
+            await edge.hear(Started(1))
+            one, two, three = await edge.pump()
+            writes = []
+            desk.store._writer.on_commit = lambda many, seconds, kept: writes.append(many)
+            row: list[Signal] = [Acknowledged(one), received(one), Asked(1, 4), Acknowledged(two), received(two)]
+            row.append(Acknowledged(three))
+            for signal in row:
+                edge.incoming.hear(signal)
+            handling = asyncio.ensure_future(edge.hear())
+            await asyncio.sleep(0)
+            assert edge.stub.acknowledged == []
+            await handling
+            assert writes == [1]
+            assert edge.stub.acknowledged == [4]
+            assert [each.progress for each in desk.history(session)] == [
+                Progress.ON_DEVICE,
+                Progress.ON_DEVICE,
+                Progress.HANDED_OVER,
+            ]
+
+    in_loop(story)
+
+
+def test_nothing_is_gathered_past_words_or_before_the_archive_is_read(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with desk_in(tmp_path) as desk:
+            edge = Edge(desk, StubLine())
+            session = await start(desk, "one")
+            await edge.hear(Started(1))
+            [one] = await edge.pump()
+            for signal in (received(one, beside="{jabber:client}body"), Heard(words("hello")), received(one)):
+                edge.incoming.hear(signal)
+                assert isinstance(edge.incoming._queue[0], Heard)
+            rest = [edge.incoming._next() for _ in range(3)]
+            assert [isinstance(each, Heard) for each in rest] == [True, True, False]
+            edge.incoming._is_set_up = False
+            await edge.hear(received(one))
+            assert desk.history(session)[0].progress is Progress.KEPT
+            assert len(edge.incoming._held) == 1
+
+    in_loop(story)
+
+
 def test_resumption_requeues_what_slixmpp_does_not_send_again(tmp_path: Path) -> None:
     async def story() -> None:
         async with desk_in(tmp_path) as desk:

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.omemos import Disk, Party, Server, listing, news
-from tests.xmppedge import in_loop
+from tests.xmppedge import in_loop, words
 from veilsupport.errors import AdminError, Duplicate, StoreError, Unavailable
 from veilsupport.model import Private
 from veilsupport.xmpp import Account, Tls, Trust
@@ -852,6 +852,68 @@ async def test_signed_pre_key_is_changed_every_week_and_the_old_one_still_opens(
     signed = f"{{{NS}}}signedPreKeyPublic"
     assert server.nodes[DESK, f"{NS}.bundles:{desk.omemo.device_id}"].findtext(signed) != bundle.findtext(signed)
     assert await older.opens(message, late) == "by the old key"
+
+
+async def aged(party: Party, *, by_seconds: int) -> None:
+    """Its signed pre key is so much older than it was."""
+    entries, _ = party.omemo._loaded or await party.omemo._load()
+    state = json.loads(entries.get(f"/{NS}/x3dh") or "")
+    state["signed_pre_key"]["timestamp"] -= by_seconds
+    entries.put(f"/{NS}/x3dh", json.dumps(state))
+
+
+def signed_key(party: Party) -> str:
+    state = json.loads(party.disk.entries[f"/{NS}/x3dh"])
+    return str(state["signed_pre_key"]["priv"])
+
+
+@in_a_loop
+async def test_age_of_the_signed_pre_key_is_not_asked_for_with_each_line() -> None:
+    _, desk, ada = await pair()
+    sessions = desk.omemo._sessions
+    asked = 0
+    age = sessions._backend.signed_pre_key_age
+
+    async def counted() -> int:
+        nonlocal asked
+        asked += 1
+        return await age()
+
+    sessions._backend.signed_pre_key_age = counted  # type: ignore[method-assign]
+    for text in ("one", "two", "three"):
+        await desk.sealed(text, ada)
+    assert asked == 0
+    await desk.omemo.start()
+    assert asked == 1
+
+
+@in_a_loop
+async def test_signed_pre_key_becomes_no_older_for_that() -> None:
+    server, desk, _ = await pair()
+    await aged(desk, by_seconds=7 * 24 * 3600 - 100)
+    before = signed_key(desk)
+    await desk.omemo.start()
+    assert desk.omemo._sessions._ask_age_at <= asyncio.get_running_loop().time() + 100
+    await aged(desk, by_seconds=101)
+    desk.omemo._sessions._ask_age_at -= 101  # so much later
+    await desk.omemo.encrypt(words("to whoever"), [BERT])  # who has no devices
+    assert signed_key(desk) != before
+    assert server.nodes[DESK, f"{NS}.bundles:{desk.omemo.device_id}"] is not None
+
+
+@in_a_loop
+async def test_signed_pre_key_that_did_not_reach_the_disk_is_made_again() -> None:
+    _, desk, ada = await pair()
+    before = signed_key(desk)
+    await aged(desk, by_seconds=7 * 24 * 3600 + 1)
+    await desk.omemo._loaded[0].flush()  # type: ignore[index]
+    desk.omemo._sessions._ask_age_at = 0.0
+    desk.disk.refuses = True
+    with pytest.raises(StoreError):
+        await desk.sealed("one", ada)
+    desk.disk.refuses = False
+    assert await ada.opens(await desk.sealed("two", ada), desk) == "two"
+    assert signed_key(desk) != before
 
 
 # ---- the rest --------------------------------------------------------------------------------------------------------

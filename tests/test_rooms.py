@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from pathlib import Path
+from xml.etree.ElementTree import SubElement
 
 import pytest
 
 from tests.desks import ADA, NOON, start
-from tests.roomhouse import SERVICE, House, archived, bounced, in_house, line_of
+from tests.roomhouse import SERVICE, House, archived, bounced, in_house, line_of, message_from
+from tests.xmppedge import OWN
 from veilsupport.errors import Unavailable
-from veilsupport.model import Standing
+from veilsupport.model import Progress, Standing
 from veilsupport.xmpp import stanzas, titles, upkeep
 from veilsupport.xmpp.line import Declined
+from veilsupport.xmpp.place import State
 
 # ---- thrown out without a word ---------------------------------------------------------------------------------------
 
@@ -33,6 +37,36 @@ def test_a_room_that_says_we_are_not_in_it_is_entered_again_and_gets_all_in_orde
         await house.until(lambda: house.server.said(room) == ["one", "two", "three", "two", "three"])
         await house.reflects(room)
         assert house.desk.unacknowledged() == []
+
+    in_house(tmp_path, story)
+
+
+def test_what_a_room_passes_on_is_told_from_all_else_that_it_says(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.begin()
+        session = await start(house.desk, "one")
+        room = await house.room_of(session)
+        await house.until(lambda: house.server.said(room) == ["one"])
+        back = message_from(room, house.server.posted[-1])
+        SubElement(back, "{urn:xmpp:sid:0}stanza-id", by="mallory@chat.example", id="forged")
+        SubElement(back, "{urn:xmpp:sid:0}stanza-id", by=room, id="live-1")
+        stanza_id = back.get("id", "")
+        assert house.rooms.reflection(back, OWN) == (stanza_id, "live-1")
+        assert house.rooms.reflection(back, ADA.address.reveal()) is None
+        for attribute, other in (("type", "error"), ("type", "chat"), ("id", ""), ("from", "elsewhere@chat.example/x")):
+            else_said = copy.deepcopy(back)
+            else_said.set(attribute, other)
+            assert house.rooms.reflection(else_said, OWN) is None
+        place = house.rooms._places.at(room)
+        assert place is not None
+        place.state = State.OPENING
+        assert house.rooms.reflection(back, OWN) is None
+        place.state = State.READY
+        await house.outgoing.came(acknowledged=[stanza_id], reflected={stanza_id: "live-1"})
+        assert house.desk.unacknowledged() == []
+        assert place.conversation is not None
+        await house.desk.delivery_read_in_room(place.conversation, "live-1")
+        assert house.desk.history(session)[0].progress is Progress.READ
 
     in_house(tmp_path, story)
 

@@ -171,6 +171,7 @@ def test_delivery_goes_from_due_to_read_and_forgets_its_body(tmp_path: Path) -> 
         assert store.unacknowledged() == [("s1", 3, ADA, id)]
         assert [step.progress for step in await store.mark_acked(["s1"])] == [Progress.HANDED_OVER]
         assert (store.unacknowledged(), store.backlog()) == ([], 0)
+        await store.scrub()
         assert b"sealed s1" not in (tmp_path / "veilsupport.sqlite").read_bytes()
         assert await store.mark_arrived("s1", BERT) == []
         assert [step.progress for step in await store.mark_arrived("s1", ADA)] == [Progress.ON_DEVICE]

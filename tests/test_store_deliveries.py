@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -187,6 +188,95 @@ def test_what_is_due_is_found_without_looking_at_what_was_delivered(tmp_path: Pa
         assert walks == ["SCAN delivery USING INDEX delivery_due"]
 
     at_a_store(tmp_path, story)
+
+
+def test_behind_what_was_refused_and_has_to_wait_its_line_goes_on(tmp_path: Path) -> None:
+    async def story(store: Store) -> None:
+        loud, other = await added(store, 1, "heron-42"), await added(store, 2, "fox-7")
+        await say(store, loud, *(f"l{number}" for number in range(9)))
+        await say(store, other, "o1", "o2")
+        await store.mark_sent(["l0", "o1"], minute=1)
+        await store.mark_refused("l0", minute=1)
+        await store.mark_refused("o1", minute=1)
+        assert ids(store.due(minute=1, limit=2)) == ["l1", "o2"]
+        assert ids(store.due(minute=2, limit=2)) == ["l0", "o1"]
+
+    at_a_store(tmp_path, story)
+
+
+def test_a_flood_is_passed_without_looking_at_what_was_delivered(tmp_path: Path) -> None:
+    async def story(store: Store) -> None:
+        await say(store, await added(store), *(f"flood-{number}" for number in range(9)))
+        asked: list[str] = []
+        store._db.set_trace_callback(asked.append)
+        store.due(minute=1, limit=2)
+        store._db.set_trace_callback(None)
+        plan = [step for sql in asked for *_, step in store._db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+        assert len(asked) == 4
+        assert not [step for step in plan if "TEMP B-TREE" in step]
+        walks = {step for step in plan if step.startswith("SCAN") and "subquery" not in step}
+        in_order = {"SCAN delivery USING INDEX delivery_due", "SCAN d USING INDEX delivery_turn"}
+        assert in_order <= walks <= in_order | {"SCAN head"}
+
+    at_a_store(tmp_path, story)
+
+
+async def steps_of_a_turn(directory: Path, *, lines: int, each: int, **asked: Any) -> int:
+    """How much SQLite has to do to find five, when so many lines of so many deliveries wait."""
+    store = opened(directory)
+    try:
+        for number in range(lines):
+            talk = await added(store, number, f"fox-{number}")
+            await store.queue(
+                [delivery(f"{number}-{i}", ROOM, NOTICE) for i in range(each)], minute=1, conversation=talk
+            )
+        for number in range(9):
+            talk = await added(store, 10_000 + number, f"late-{number}")
+            await say(store, talk, f"late-{number}", to=ROOM)
+        steps = 0
+
+        def step() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        store._db.set_progress_handler(step, 1)
+        found = ids(store.due(minute=1, limit=5, **asked))
+        store._db.set_progress_handler(None, 1)
+        assert len(found) == 5
+        return steps
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("few", "many"),
+    [((1, 100), (1, 10_000)), ((3, 33), (3, 3_333)), ((100, 1), (2_000, 1)), ((99, 21), (99, 101))],
+    ids=["a flood of one", "floods of three", "one of each", "floods of many"],
+)
+def test_whose_turn_it_is_costs_no_more_with_a_long_backlog(
+    tmp_path: Path, few: tuple[int, int], many: tuple[int, int]
+) -> None:
+    async def tell() -> list[int]:
+        short, long = tmp_path / "short", tmp_path / "long"
+        for each in (short, long):
+            each.mkdir()
+        return [await steps_of_a_turn(at, lines=n, each=m) for at, (n, m) in ((short, few), (long, many))]
+
+    short, long = asyncio.run(tell())
+    assert 100 < long < 1.1 * short
+
+
+def test_a_shut_rooms_long_backlog_costs_nothing(tmp_path: Path) -> None:
+    async def tell() -> list[int]:
+        short, long = tmp_path / "short", tmp_path / "long"
+        for each in (short, long):
+            each.mkdir()
+        shut = [(0).to_bytes(16)]
+        return [await steps_of_a_turn(at, lines=1, each=n, without=shut) for at, n in ((short, 100), (long, 10_000))]
+
+    short, long = asyncio.run(tell())
+    assert 100 < long < 1.1 * short
 
 
 def test_oldest_backlog_is_the_minute_of_what_waits_longest(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ class Edge:
         for signal in heard:
             self.incoming.hear(signal)
         while self.incoming._queue:
-            await self.incoming._handle(self.incoming._queue.popleft())
+            await self.incoming._handle(self.incoming._next())
 
     async def pump(self) -> list[str]:
         """Send what is due; the ids."""

@@ -23,7 +23,7 @@
 -- message is still there, so is, of what went to single admins, which stanzas they were and to whom, without when: burning
 -- asks for their removal. `inbox` keeps its rows for two months, and longer where an archive was last read before that.
 
-PRAGMA user_version = 5;
+PRAGMA user_version = 6;
 
 -- An anonymous person.
 CREATE TABLE visitor (
@@ -131,6 +131,7 @@ CREATE TABLE delivery (
     archived_as  BLOB  -- keyed BLAKE2b of the id that the room's archive gave it: by that name it is marked as read
 ) STRICT;
 CREATE INDEX delivery_due ON delivery (n) WHERE state = 'due';
+CREATE INDEX delivery_turn ON delivery (coalesce(conversation, kind) || admin, n) WHERE state = 'due';
 CREATE INDEX delivery_sent ON delivery (n) WHERE state = 'sent';
 CREATE INDEX delivery_held ON delivery (conversation, admin) WHERE state = 'held';
 CREATE INDEX delivery_of ON delivery (conversation, seq);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from veilsupport.model import DeliveryKind, Progress
@@ -140,6 +140,21 @@ class Deliveries:
         def work(db: Db) -> list[Moved]:
             db.execute("UPDATE delivery SET archived_as = ? WHERE stanza_id = ?", (archived_as, stanza_id))
             return rows.advance(db, rows.to_advance(db, [stanza_id]), Progress.HANDED_OVER)
+
+        return await self._write(work, scrub_within=SCRUB_SOON)
+
+    async def mark_come(
+        self, *, acked: Collection[str], archived: Mapping[str, bytes], arrived: Collection[tuple[str, bytes]]
+    ) -> list[Moved]:
+        """`mark_acked`, `mark_archived` and `mark_arrived` (each by its admin) in one transaction."""
+
+        def work(db: Db) -> list[Moved]:
+            sql = "UPDATE delivery SET archived_as = ? WHERE stanza_id = ?"
+            db.executemany(sql, [(archived_as, stanza_id) for stanza_id, archived_as in archived.items()])
+            moved = rows.advance(db, rows.to_advance(db, [*acked, *archived]), Progress.HANDED_OVER)
+            for stanza_id, admin in arrived:
+                moved += rows.advance(db, rows.to_advance(db, [stanza_id], admin), Progress.ON_DEVICE)
+            return moved
 
         return await self._write(work, scrub_within=SCRUB_SOON)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from veilsupport.errors import StoreError
 from veilsupport.model import Conversation, Standing
-from veilsupport.store import rows
+from veilsupport.store import rows, turns
 from veilsupport.store.values import Handled, StoredCredential, StoredDelivery, StoredMessage, StoredSession
 from veilsupport.store.writer import Db
 
@@ -153,23 +153,12 @@ class Reads:
         """The oldest of every conversation first, then the second of each, so that none waits for another's flood.
 
         `without`: conversations whose room cannot take anything at this moment. `to`: what is for others than these
-        and the rooms takes nobody's turn; None: for nobody. No pause is longer than the longest one: what seems to wait
-        for more was marked before the clock was set back.
+        and the rooms takes nobody's turn; None: for nobody.
         """
-        marks = ", ".join("?" * len(without))
-        whose = "<> ?" if to is None else f"IN (?{', ?' * len(to)})"
-        recipients = [rows.NOBODY] if to is None else [rows.ROOM, *to]
-        # Left to itself, SQLite walks all that was ever delivered in the order of conversations, to save sorting.
-        where = (
-            "d.n IN (SELECT n FROM (SELECT n,"  # noqa: S608
-            " row_number() OVER (PARTITION BY coalesce(conversation, admin || kind) ORDER BY n) AS turn"
-            f" FROM delivery INDEXED BY delivery_due WHERE state = 'due' AND admin {whose}"
-            f" AND due_minute NOT BETWEEN ? AND ?"
-            f" AND (admin <> ? OR conversation IS NULL OR conversation NOT IN ({marks})))"
-            " ORDER BY turn, n LIMIT ?) ORDER BY d.n"
-        )
-        not_yet = (minute + 1, minute + rows.REFUSAL_PAUSE_MINUTES[-1])
-        return self._deliveries(where, *recipients, *not_yet, rows.ROOM, *without, limit)
+        found = turns.find(self._all, turns.Wanted.of(minute, without, to), limit)
+        if not found:
+            return []
+        return self._deliveries(f"d.n IN ({', '.join('?' * len(found))}) AND d.state = 'due' ORDER BY d.n", *found)
 
     def strays(self, is_for: Callable[[StoredDelivery], bool]) -> list[tuple[StoredDelivery, bool]]:
         """What is not acknowledged and not for whom it is due to; and whether one whom it is for has the same message.

@@ -26,7 +26,7 @@ from veilsupport.store import snapshot, upgrade
 from veilsupport.store.checkpoints import Checkpoints
 from veilsupport.store.residue import Residue
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 BATCH_MAX: Final = 512
 WAITING_MAX: Final = 20_000  # writes that may wait; beyond, new ones are refused instead of buffered
 
@@ -71,6 +71,10 @@ class Writer(threading.Thread):
         self._has_ended = False  # by an exception
         self._scrub_at: float | None = time.monotonic()  # what a killed process left in the log goes at once
 
+    def start(self) -> None:
+        self._checkpoints.start()
+        super().start()
+
     async def write(self, work: Callable[[Db], T], *, scrub_within: float | None = None) -> T:
         loop = asyncio.get_running_loop()
         item = _Write(work, scrub_within, loop, loop.create_future())
@@ -98,7 +102,6 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """Until it is closed. What nobody expected goes to everybody who waits, and ends it."""
-        self._checkpoints.start()
         batch: list[_Write | None] = []
         try:
             while None not in batch:
@@ -223,6 +226,7 @@ def connect(path: Path) -> Db:
         "trusted_schema=OFF",
         "journal_size_limit=0",
         "wal_autocheckpoint=0",  # checkpoints.py does it
+        "cache_size=-16000",  # KiB: pages of one batch that do not fit would be written, and read again, within it
     ):
         db.execute(f"PRAGMA {pragma}")
     try:

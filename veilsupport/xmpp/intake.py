@@ -42,8 +42,9 @@ from veilsupport.xmpp.omemo import Undecryptable
 from veilsupport.xmpp.outgoing import Outgoing
 from veilsupport.xmpp.rooms import Rooms, sender_of
 from veilsupport.xmpp.sealing import Sealing
-from veilsupport.xmpp.signals import Acknowledged, Asked, Expelled, Heard, Lost, Resumed, Signal, Started
+from veilsupport.xmpp.signals import Asked, Expelled, Heard, Lost, Resumed, Signal, Started
 from veilsupport.xmpp.stanzas import Reading
+from veilsupport.xmpp.steps import Steps, gathered
 
 QUEUE_MAX: Final = 5000
 _OVERLAP_SECONDS: Final = 300.0  # how far before the last known time a catch-up by time begins
@@ -100,10 +101,20 @@ class Incoming:
         while True:
             await self._more.wait()
             while self._queue:
-                await self._stubbornly(self._queue.popleft())
+                await self._stubbornly(self._next())
             self._more.clear()
 
-    async def _stubbornly(self, signal: Signal) -> None:
+    def _next(self) -> Signal | Steps:
+        steps = gathered(self._queue, reflection=self._rooms.reflection, receipt=self._receipt)
+        return steps or self._queue.popleft()
+
+    def _receipt(self, message: Element) -> tuple[str, Admin] | None:
+        """Which stanza is on whose device, when it says nothing else; while a session is set up, it waits as all do."""
+        admin = self._admins.get(sender_of(message)) if self._is_set_up else None
+        stanza_id = stanzas.receipt_alone(message) if admin else ""
+        return (stanza_id, admin) if admin and stanza_id else None
+
+    async def _stubbornly(self, signal: Signal | Steps) -> None:
         """A disk that refuses may recover; until then nothing is confirmed and nothing is skipped."""
         while True:
             try:
@@ -111,7 +122,7 @@ class Incoming:
             except StoreError:
                 await asyncio.sleep(_DISK_PAUSE_SECONDS)
 
-    async def _handle(self, signal: Signal) -> None:
+    async def _handle(self, signal: Signal | Steps) -> None:
         match signal:
             case Started(connection):
                 self._is_set_up = False
@@ -122,10 +133,10 @@ class Incoming:
                 self._be_ready(connection)
             case Resumed(connection):
                 await self._begin(connection)
-            case Acknowledged(stanza_id):
-                await self._outgoing.acknowledged([stanza_id, *self._further_acknowledged()])
-            case Asked():
-                self._line.acknowledge(signal)
+            case Steps(acknowledged, arrived, reflected, asked):
+                await self._outgoing.came(acknowledged=acknowledged, reflected=reflected, arrived=arrived)
+                for each in asked:
+                    self._line.acknowledge(each)
             case Heard(message, speaker) if self._rooms.knows(sender_of(message)):
                 await self._rooms.hear(message, speaker)
             case Expelled(room):
@@ -136,14 +147,6 @@ class Incoming:
                 self._held.append(message)
             case Lost():
                 pass  # What it means has been done when it was heard.
-
-    def _further_acknowledged(self) -> list[str]:
-        """Those right behind in the queue: one transaction for all."""
-        ids = []
-        while self._queue and isinstance(following := self._queue[0], Acknowledged):
-            ids.append(following.stanza_id)
-            self._queue.popleft()
-        return ids
 
     # ---- a session begins ------------------------------------------------------------------------------------
 

@@ -63,6 +63,7 @@ _OPENED: Final = "/veilsupport/opened/"
 _OPENED_MAX: Final = 200  # of each device; what comes twice comes soon, and the archive's keys sort out the rest
 _ASK_AGAIN_SECONDS: Final = 60.0
 _ROTATION_SECONDS: Final = 7 * 24 * 3600  # of the signed pre key; the library advises a week to a month
+_AGE_SECONDS: Final = 3600.0  # how long its age may be reckoned by our own clock
 _WORDS: Final[dict[type[Any], str]] = {MessageNotForUs: terms.NOT_FOR_US, SenderNotFound: terms.UNKNOWN_DEVICE}
 
 
@@ -81,6 +82,7 @@ class Sessions(SessionManager):
         self._nodes: Nodes
         self._own = ""
         self._strict: bool
+        self._ask_age_at = 0.0  # the loop's time
         self._ask_list_at: dict[str, float] = {}  # the loop's time from which a list is worth a question; inf: known
         self._hidden: set[str] = set()  # whose server shows us no list
         self._ask_bundle_at: dict[tuple[str, int], float] = {}
@@ -104,6 +106,7 @@ class Sessions(SessionManager):
     def undo(self) -> None:
         """Nothing has happened since the last flush."""
         self._entries.undo()
+        self._ask_age_at = 0.0  # A new key may have gone with the rest.
         self._ask_list_at.clear()  # A list that was undone with the rest would else be taken for an empty one.
         self.due.clear()
         self._healed.clear()
@@ -114,6 +117,7 @@ class Sessions(SessionManager):
         """A fresh session with the server: what was seen of others may be old, and what waited is gone."""
         self.before_history_sync()
         self.due.clear()
+        self._ask_age_at = 0.0
         self._ask_list_at.clear()
         self._hidden.clear()
         self._ask_bundle_at.clear()
@@ -121,10 +125,19 @@ class Sessions(SessionManager):
         self._healed.clear()
 
     async def rotate(self) -> None:
-        """A new signed pre key, when it is time."""
-        if await self._backend.signed_pre_key_age() > _ROTATION_SECONDS:
+        """A new signed pre key, when it is time. To tell its age, the library unpacks all our keys: not for each line.
+
+        For lines to those without devices, too: whoever begins a session with us takes that key.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._ask_age_at:
+            return
+        age = await self._backend.signed_pre_key_age()
+        if age > _ROTATION_SECONDS:
             await self._backend.rotate_signed_pre_key()
             self.bundle_is_due = True
+            age = 0
+        self._ask_age_at = now + min(_AGE_SECONDS, _ROTATION_SECONDS - age)
 
     async def bundle(self) -> Element:
         return serialize_bundle(await self._backend.get_bundle(self._own, self.device_id))

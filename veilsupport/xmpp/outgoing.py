@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, Protocol
 from xml.etree.ElementTree import Element
 
@@ -232,18 +233,27 @@ class Outgoing:
 
     async def acknowledged(self, stanza_ids: Collection[str]) -> None:
         """Not those that came back with an error before: the server had them, and would not keep them."""
-        self._taken.update(each for each in stanza_ids if each in self._in_rooms)
-        taken = [each for each in stanza_ids if each in self._flying and each not in self._in_rooms]
-        if taken:
-            self._landed(taken)
-            await self._desk.delivery_acknowledged(taken)
-            self._desk.wake.set()  # there is room in the window
+        await self.came(acknowledged=stanza_ids)
 
-    async def reflected(self, stanza_id: str, archived_as: str) -> None:
-        """A room has passed it on."""
-        self._landed([stanza_id])
-        await self._desk.delivery_in_room(stanza_id, archived_as)
-        self._desk.wake.set()
+    async def reflected(self, archived_as: Mapping[str, str]) -> None:
+        """Rooms have passed them on, and keep them under these ids."""
+        await self.came(reflected=archived_as)
+
+    async def came(
+        self,
+        *,
+        acknowledged: Collection[str] = (),
+        reflected: Mapping[str, str] = MappingProxyType({}),
+        arrived: Collection[tuple[str, Admin]] = (),
+    ) -> None:
+        """Both of these, and what the admins' devices have, in one transaction."""
+        self._taken.update(each for each in acknowledged if each in self._in_rooms and each not in reflected)
+        taken = [each for each in acknowledged if each in self._flying and each not in self._in_rooms]
+        self._landed([*taken, *reflected])
+        if taken or reflected or arrived:
+            await self._desk.deliveries_came(acknowledged=taken, in_rooms=reflected, arrived=arrived)
+        if taken or reflected:
+            self._desk.wake.set()  # there is room in the window
 
     async def destroyed(self, stanza_id: str, *, gone: bool) -> None:
         """A burned conversation's room: it is gone, or the server would not have it so."""
@@ -292,8 +302,7 @@ class Outgoing:
         async with self._lock:
             for each in open_ones:
                 self._drop(each.stanza_id)
-            for stanza_id, archived_as in found.items():
-                await self._desk.delivery_in_room(stanza_id, archived_as)
+            await self._desk.deliveries_came(in_rooms=found)
             await self._desk.deliveries_lost([each.stanza_id for each in open_ones])
 
     @staticmethod

@@ -67,6 +67,7 @@ class Rooms:
         self.on_staff: Callable[[Collection[str] | None], None] = lambda jids: None  # who is in it; None: there is none
         self._desk = desk
         self._line = line
+        self._own = line.own.casefold()
         self._outgoing = outgoing
         self._talk = talk
         self._wanted = wanted
@@ -225,6 +226,15 @@ class Rooms:
 
     def knows(self, room: str) -> bool:
         return self._places.at(room) is not None
+
+    def reflection(self, message: Element, speaker: str) -> tuple[str, str] | None:
+        """A stanza of ours that a room passes on: its id, and the archive's for it. None: anything else."""
+        place = self._places.at(sender_of(message)) if speaker == self._own else None
+        if place is None or not place.is_ready or message.get("type") != "groupchat":
+            return None
+        if not message.get("id") or stanzas.subject_of(message) is not None:
+            return None
+        return message.get("id", ""), stanzas.own_stanza_id(message, place.address)
 
     async def hear(self, message: Element, speaker: str) -> None:
         """A live line from a room of ours. Raises what the desk does (StoreError)."""

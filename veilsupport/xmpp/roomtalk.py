@@ -61,7 +61,7 @@ class RoomTalk:
         if reading.is_error:
             await self._outgoing.refused(reading.id)
         elif speaker == self._own:
-            await self._outgoing.reflected(reading.id, archive_id)
+            await self._outgoing.reflected({reading.id: archive_id})
         elif admin := self._admins.get(speaker):
             if stanzas.is_private(message):
                 await self._answer_privately(place, admin, reading)

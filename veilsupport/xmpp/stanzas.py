@@ -34,6 +34,13 @@ _FILE_LINK: Final = re.compile(r"\s*aesgcm://\S+", re.IGNORECASE)
 _EME: Final = "{urn:xmpp:eme:0}encryption"
 _DIGITS_MAX: Final = 10
 NOTICE_MARK: Final = "⚙ "  # what the desk says under the visitor's name is not the visitor's
+_RECEIVED: Final = "{urn:xmpp:receipts}received"
+_SAYS_NOTHING: Final = {  # what servers and apps put beside what a stanza is about
+    "{urn:xmpp:hints}store",
+    "{urn:xmpp:sid:0}origin-id",
+    "{urn:xmpp:sid:0}stanza-id",
+    "{urn:xmpp:delay}delay",
+}
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0 §2.2
 
 
@@ -80,11 +87,10 @@ def read(message: Element, *, own: str, sender: str | None = None) -> Reading:
     return Reading(
         sender=message.get("from", "").partition("/")[0].casefold() if sender is None else sender,
         id=message.get("id", ""),
-        archive_id=_own_stanza_id(message, own),
+        archive_id=own_stanza_id(message, own),
         is_error=kind == "error",
         body=body,
-        receipt_of=_attribute(message, "{urn:xmpp:receipts}received")
-        or _attribute(message, "{urn:xmpp:chat-markers:0}received"),
+        receipt_of=_attribute(message, _RECEIVED) or _attribute(message, "{urn:xmpp:chat-markers:0}received"),
         read_up_to=_attribute(message, "{urn:xmpp:chat-markers:0}displayed"),
         wants_receipt=is_said and message.find("{urn:xmpp:receipts}request") is not None,
         reply_to=_attribute(message, "{urn:xmpp:reply:0}reply"),
@@ -95,6 +101,20 @@ def read(message: Element, *, own: str, sender: str | None = None) -> Reading:
         is_file=is_said and _is_file(message, body),
         is_composing=is_said and message.find(_COMPOSING) is not None,
     )
+
+
+def own_stanza_id(message: Element, own: str) -> str:
+    """The last one: a server puts its own behind whatever came with the message."""
+    ids = [each.get("id", "") for each in message.findall("{urn:xmpp:sid:0}stanza-id") if each.get("by") == own]
+    return ids[-1] if ids else ""
+
+
+def receipt_alone(message: Element) -> str:
+    """Of which stanza it says that a device has it (XEP-0184), and nothing else; "" when it says anything else."""
+    told = [child for child in message if child.tag not in _SAYS_NOTHING]
+    if message.get("type", "normal") not in ("chat", "normal") or [child.tag for child in told] != [_RECEIVED]:
+        return ""
+    return told[0].get("id", "")
 
 
 def carbon(message: Element, *, own: str) -> tuple[bool, Element | None] | None:
@@ -150,7 +170,7 @@ def echo(alias: str) -> str:
 def receipt(to: str, of: str) -> Element:
     """XEP-0184: we have it on disk."""
     message = _to(to, "r-" + of)
-    SubElement(message, "{urn:xmpp:receipts}received", id=of)
+    SubElement(message, _RECEIVED, id=of)
     SubElement(message, "{urn:xmpp:hints}store")
     return message
 
@@ -235,12 +255,6 @@ def _retracted(message: Element) -> str:
 def _attribute(message: Element, child: str) -> str:
     found = message.find(child)
     return "" if found is None else found.get("id", "")
-
-
-def _own_stanza_id(message: Element, own: str) -> str:
-    """The last one: a server puts its own behind whatever came with the message."""
-    ids = [each.get("id", "") for each in message.findall("{urn:xmpp:sid:0}stanza-id") if each.get("by") == own]
-    return ids[-1] if ids else ""
 
 
 def _fallback(message: Element, length: int) -> tuple[int, int] | None:
