@@ -23,6 +23,10 @@ class Inbox(Generic[T]):
     def empty(self) -> bool:
         return not self._items
 
+    def last(self) -> T | None:
+        """What was put last; None when nothing waits."""
+        return self._items[-1] if self._items else None
+
     def put_nowait(self, item: T) -> None:
         self._items.append(item)
         self.wake()

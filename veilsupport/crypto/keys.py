@@ -10,12 +10,12 @@ from typing import Final
 import nacl.bindings
 import nacl.exceptions
 from nacl.public import PrivateKey
-from nacl.secret import Aead
 
 from veilsupport.errors import SealError
 
 PAD_BYTES: Final = 256  # the length of what is sealed shows only in steps of this
-WRAP_BYTES: Final = 24 + 16  # nonce and tag
+_NONCE_BYTES: Final = 24
+WRAP_BYTES: Final = _NONCE_BYTES + 16  # and the tag
 
 
 def random_bytes(count: int) -> bytes:
@@ -42,13 +42,15 @@ def new_key_pair() -> KeyPair:
 
 def wrap(key: bytes, plain: bytes, context: bytes) -> bytes:
     """XChaCha20-Poly1305 with a random nonce; `context` is authenticated, so a row cannot be put in another's place."""
-    return bytes(Aead(key).encrypt(plain, aad=context))
+    nonce = random_bytes(_NONCE_BYTES)
+    return nonce + nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plain, context, nonce, key)
 
 
 def unwrap(key: bytes, wrapped: bytes, context: bytes) -> bytes:
     """SealError when key, bytes or context are not the ones it was wrapped with."""
     try:
-        return Aead(key).decrypt(wrapped, aad=context)
+        nonce, sealed = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]
+        return nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, context, nonce, key)
     except (nacl.exceptions.CryptoError, ValueError):
         raise SealError("A wrapped value did not open.") from None
 

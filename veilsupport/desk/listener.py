@@ -35,6 +35,10 @@ class Listener:
                 pass
         return None if self._events.empty() else await self._events.get()
 
+    def has_last(self, event: Event) -> bool:
+        """Whether that is what was told last, and is still waiting."""
+        return self._events.last() == event
+
     def wake(self) -> None:
         """Let whoever waits for the next event look at something else."""
         self._events.wake()

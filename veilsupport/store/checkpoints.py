@@ -25,6 +25,8 @@ class Checkpoints(threading.Thread):
         self._log = path.with_name(path.name + "-wal")
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
         self._db.execute("PRAGMA synchronous=FULL")
+        # Whoever empties the log holds it: SQLite does not wait for another checkpoint, but gives up at once.
+        self.turn = threading.Lock()
         self._wanted = threading.Event()
         self._is_closing = threading.Event()
 
@@ -46,5 +48,6 @@ class Checkpoints(threading.Thread):
         while not self._is_closing.wait(_PAUSE_SECONDS):
             self._wanted.wait()
             self._wanted.clear()
-            with contextlib.suppress(sqlite3.Error):  # a full or failing disk: the log stays, and the next one tries
+            # A full or failing disk: the log stays, and the next one tries.
+            with self.turn, contextlib.suppress(sqlite3.Error):
                 self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

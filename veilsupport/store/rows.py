@@ -172,23 +172,20 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
 
 
 def _update(db: Db, before: Conversation, after: Conversation) -> None:
-    if after == replace(before, last_seq=after.last_seq):  # as most: then no index has to be touched
+    changing = _changing(after)
+    if changing == _changing(before):  # as most: then no index has to be touched
         db.execute("UPDATE conversation SET last_seq = ? WHERE id = ?", (after.last_seq, after.id))
         return
     db.execute(
         "UPDATE conversation SET last_seq = ?, last_minute = ?, standing = ?, owner = ?, waiting_minute = ?,"
         " request = ?, alike = ? WHERE id = ?",
-        (
-            after.last_seq,
-            after.last_minute,
-            after.standing,
-            after.owner,
-            after.waiting_minute,
-            after.request,
-            after.alike,
-            after.id,
-        ),
+        (after.last_seq, *changing, after.id),
     )
+
+
+def _changing(one: Conversation) -> tuple[int, str, bytes | None, int | None, int, bytes | None]:
+    """What a message can change of a conversation, besides its number."""
+    return one.last_minute, one.standing, one.owner, one.waiting_minute, one.request, one.alike
 
 
 def keep_copy(db: Db, conversation: bytes, seq: int, copy: bytes | None) -> None:

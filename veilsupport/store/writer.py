@@ -1,8 +1,9 @@
 """Group commit: one thread that takes everything that is waiting into one transaction.
 
 With a commit for each message a disk that takes 5 ms to sync stalls everything; with one for all that waits,
-the same disk carries thousands of messages a second, and the loop stays free. Each write runs in a
-savepoint of its own, so that one failure spoils no other, and is answered after the commit is on disk.
+the same disk carries thousands of messages a second, and the loop stays free. Each write is answered after the commit
+is on disk. When one of them fails, all are done once more, each in a savepoint of its own, so that one failure spoils
+no other; so a write must be fit to run twice.
 
 An older database is brought to the present schema before the first write: rehearsed on a copy, then all steps in one
 transaction, whose BEGIN and COMMIT are not the steps' own (upgrade.py says why).
@@ -141,10 +142,7 @@ class Writer(threading.Thread):
     def _commit(self, batch: Sequence[_Write]) -> bool:
         """Whether the disk took it."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            for item in batch:
-                self._attempt(item)
-            self._db.execute("COMMIT")
+            self._transact(batch)
         except (sqlite3.Error, MemoryError) as error:  # SQLite says by either that something is used up
             with contextlib.suppress(sqlite3.Error, MemoryError):
                 self._db.execute("ROLLBACK")
@@ -166,7 +164,8 @@ class Writer(threading.Thread):
         snapshot.clear_leftover(self._path)
         try:
             self._db.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MILLISECONDS}")
-            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            with self._checkpoints.turn:
+                busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error:
             busy = 1
         finally:
@@ -177,17 +176,36 @@ class Writer(threading.Thread):
         self.residue.step(self._db)
         self._scrub_at = time.monotonic() + _RESIDUE_SECONDS if self.residue.is_left else None
 
+    def _transact(self, batch: Sequence[_Write]) -> None:
+        """All in one, as they hardly ever fail; when one does, once more from the beginning, each in a savepoint."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for item in batch:
+                item.result = item.work(self._db)
+        except Exception as error:  # kept for its waiter below
+            if self._is_fatal(error):
+                raise
+            self._db.execute("ROLLBACK")
+            self._db.execute("BEGIN IMMEDIATE")
+            for item in batch:
+                self._attempt(item)
+        self._db.execute("COMMIT")
+
     def _attempt(self, item: _Write) -> None:
-        """One write in its savepoint. A full disk may have rolled back everything: that is the batch's failure."""
+        """One write in its savepoint."""
         self._db.execute("SAVEPOINT one")
         try:
             item.result = item.work(self._db)
         except Exception as error:  # kept for the waiter, who raises it where it belongs
-            if isinstance(error, sqlite3.OperationalError) or not self._db.in_transaction:
+            if self._is_fatal(error):
                 raise
             item.error = error
             self._db.execute("ROLLBACK TO one")
         self._db.execute("RELEASE one")
+
+    def _is_fatal(self, error: Exception) -> bool:
+        """Whether it is the batch's failure: a full disk may have rolled back everything."""
+        return isinstance(error, sqlite3.OperationalError) or not self._db.in_transaction
 
     @staticmethod
     def _resolve(batch: Sequence[_Write]) -> None:

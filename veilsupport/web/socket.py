@@ -366,4 +366,5 @@ class _Talk:
             return
         # The desk told of it without a pause before it came back to us: `_follow` has not seen that event yet.
         self._own[message.seq] = frame.id
-        self.listener.offer(Said(message))  # Were it told before we listened, this one counts.
+        if not self.listener.has_last(Said(message)):  # It was kept before, and maybe told before we listened.
+            self.listener.offer(Said(message))
