@@ -14,7 +14,7 @@ from tests.desks import ADA, NOON, bodies, desk_in, hand_over, start
 from tests.xmppedge import OWN, Edge, StubLine, answers, in_loop, stanza_id, words
 from veilsupport.errors import StoreError, Unavailable
 from veilsupport.model import DeliveryKind, Progress
-from veilsupport.xmpp import intake, signals, stanzas
+from veilsupport.xmpp import intake, outgoing, signals, stanzas
 from veilsupport.xmpp.archive import Archive
 from veilsupport.xmpp.line import Declined, Line
 from veilsupport.xmpp.signals import Acknowledged, Asked, Heard, Lost, Resumed, Signal, Started
@@ -160,6 +160,37 @@ def test_disk_that_refuses_is_asked_again_and_nothing_is_skipped(
             monkeypatch.setattr(edge.incoming, "_handle", handle)
             await edge.incoming._stubbornly(Lost())
             assert tries == 3
+
+    in_loop(story)
+
+
+@pytest.mark.parametrize("acknowledges", [True, False])
+def test_what_was_acknowledged_while_the_disk_refused_is_noted_when_it_recovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, acknowledges: bool
+) -> None:
+    """Else it counts as open, with its words on the disk, and is sent twice where no archive tells that it arrived."""
+
+    async def story() -> None:
+        for module in (intake, outgoing):
+            monkeypatch.setattr(module, "_DISK_PAUSE_SECONDS", 0)
+        async with desk_in(tmp_path) as desk:
+            edge = Edge(desk, StubLine())
+            await start(desk, "one")
+            await edge.hear(Started(1))
+            edge.stub.acknowledges = acknowledges
+            recovered = desk.deliveries_came
+
+            async def refused(**came: object) -> None:
+                monkeypatch.setattr(desk, "deliveries_came", recovered)
+                raise StoreError("full")
+
+            monkeypatch.setattr(desk, "deliveries_came", refused)
+            [stanza] = await edge.pump()
+            if acknowledges:
+                edge.incoming.hear(Acknowledged(stanza))
+                await edge.incoming._stubbornly(edge.incoming._next())
+            assert desk.unacknowledged() == []
+            assert list(edge.outgoing._flying) == []
 
     in_loop(story)
 

@@ -5,9 +5,10 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.bindings.crypto_generichash import generichash_blake2b_salt_personal
 
 from veilsupport import crypto
-from veilsupport.crypto import ApplianceKey, KeyPair, Passwords
+from veilsupport.crypto import ApplianceKey, KeyPair, Passwords, keys
 from veilsupport.errors import SealError, SetupError, VisitorError
 from veilsupport.model import Author, Private
 
@@ -103,6 +104,18 @@ def test_another_pepper_or_another_order_is_another_code() -> None:
     plain = crypto.code_root(b"p" * 32, Private("abacus abdomen")).lookup
     assert crypto.code_root(b"q" * 32, Private("abacus abdomen")).lookup != plain
     assert crypto.code_root(b"p" * 32, Private("abdomen abacus")).lookup != plain
+
+
+@given(st.binary(min_size=1, max_size=64), st.text("abcdefghij-", max_size=16), st.binary(max_size=300))
+def test_what_is_derived_is_libsodiums_keyed_and_personal_blake2b(secret: bytes, person: str, data: bytes) -> None:
+    """On disk rests what was derived by libsodium: look-up ids, and what is wrapped under its keys."""
+    libsodiums = generichash_blake2b_salt_personal(data, digest_size=32, key=secret, person=person.encode())
+    assert keys.derive(secret, person, data) == libsodiums
+
+
+def test_what_is_derived_depends_on_all_three() -> None:
+    derived = {keys.derive(*of) for of in ((b"a", "p", b"d"), (b"b", "p", b"d"), (b"a", "q", b"d"), (b"a", "p", b"e"))}
+    assert len(derived) == 4
 
 
 def test_look_up_and_wrapping_key_differ() -> None:

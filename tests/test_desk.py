@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.desks import ADA, BERT, KEY, NOON, admin_of, bodies, desk_in, hand_over, intake, reopened, start
+from veilsupport import crypto
 from veilsupport.commands import Command
 from veilsupport.desk import Desk, Unacknowledged
 from veilsupport.desk.core import clean
@@ -242,6 +245,36 @@ def test_damaged_body_is_shown_as_such_and_hides_no_other(tmp_path: Path) -> Non
         first, second = desk.history(session)
         assert "damaged" in first.body
         assert second.body == "two"
+
+    at_a_desk(tmp_path, story)
+
+
+def test_to_see_what_was_changed_or_how_far_it_came_no_other_body_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    def open_sealed(*arguments: Any) -> tuple[str, str]:
+        opened.append(arguments[-1])
+        return crypto.bodies.open_sealed(*arguments)
+
+    async def story(desk: Desk) -> None:
+        session = await start(desk, "one")
+        for number, (body, handle) in enumerate([("at nin", "a"), ("a secret", "b"), ("bye", "c")]):
+            come = replace(intake(), handles=(handle,))
+            await desk.admin_says(ADA, desk.open_aliases()[0], body, intake=come, now=NOON + number, in_room=True)
+        await desk.admin_corrects(ADA, "a", "at nine", intake=intake(), now=NOON, in_room=True)
+        await desk.admin_retracts(ADA, "b", intake=intake(), now=NOON, in_room=True)
+        await desk.store._write(executing("UPDATE message SET sealed = zeroblob(400) WHERE seq IN (1, 4)"))
+        monkeypatch.setattr(crypto, "open_sealed", open_sealed)
+        changed = desk.changed(session, before=5)
+        assert [(each.seq, each.body) for each in changed] == [(2, "at nine"), (3, "")]
+        assert opened == [2, 3]
+        assert [each.seq for each in desk.changed(session, before=3)] == [2]
+        assert desk.changed(session, before=2) == []
+        assert opened == [2, 3, 2]
+        assert desk.progress(session) == [(1, Progress.KEPT)]
+        assert opened == [2, 3, 2]
 
     at_a_desk(tmp_path, story)
 

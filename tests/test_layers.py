@@ -44,7 +44,7 @@ ALLOWED = {
     "people": CORE | {"config", "crypto", "desk", "socks", "store", "xmpp"},
     "onions": CORE | {"bundle", "config", "crypto", "tor"},
     "pressure": {"breaker", "errors"},
-    "ageing": CORE | {"desk", "directory", "log", "steadiness"},
+    "ageing": CORE | {"desk", "directory", "garbage", "log", "steadiness"},
     "vitals": CORE | {"alarms", "tor", "xmpp"},
     "metrics": CORE | {"tor", "vitals", "xmpp"},
     "observing": CORE | {"config", "desk", "directory", "limits", "metrics", "store", "tor", "vitals", "web", "xmpp"},

@@ -1,5 +1,7 @@
 """Token buckets: never more than rate x time + burst, nothing taken by a refusal, idle buckets forgotten."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +14,20 @@ MINE = {By.SESSION: b"mine"}
 
 def taken(limits: Limits, times: int, *, now: float = 0.0, whose: dict[By, object] | None = None) -> int:
     return sum(limits.take(Act.SEND, MINE if whose is None else whose, now=now) == 0.0 for _ in range(times))
+
+
+def test_each_row_is_itself_whatever_stands_in_it() -> None:
+    """As quick a key as can be: two rows that say the same are two buckets, and no row is ever looked at for it."""
+    twin = replace(ROW)
+    assert twin != ROW
+    assert len({ROW, twin, ROW}) == 2
+    limits = Limits((ROW, twin))
+    taken(limits, 1)
+    assert len(limits) == 2
+    hit: list[Row] = []
+    limits.on_hit = hit.append
+    taken(limits, 3)
+    assert [row is expected for row, expected in zip(hit, (ROW, twin), strict=True)] == [True, True]
 
 
 def test_a_burst_is_allowed_and_then_no_more() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
+import select
+import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -339,6 +342,28 @@ def test_connection_for_which_no_descriptor_should_be_left_is_told_to_come_later
     assert b"refresh" in asked
     assert posted.startswith(b"HTTP/1.1 503 ")
     assert b"refresh" not in posted
+
+
+def test_of_a_connection_that_was_reset_nothing_stays_until_it_would_have_timed_out(tmp_path: Path) -> None:
+    """A stranger makes a hundred of them in a second."""
+
+    def open_ones() -> int:
+        gc.collect()
+        return sum(isinstance(each, shim.PatientProtocol) for each in gc.get_objects())
+
+    async def story() -> None:
+        path = tmp_path / "web.sock"
+        async with served(path, Echo()), asyncio.timeout(5):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                client.sendall(LINE + REQUEST)
+                while not select.select([client], [], [], 0)[0]:  # answered, and it does not read the answer
+                    await asyncio.sleep(0)
+                assert open_ones() == 1
+            while open_ones():
+                await asyncio.sleep(0.01)
+
+    asyncio.run(story())
 
 
 @contextlib.contextmanager

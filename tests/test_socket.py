@@ -944,6 +944,42 @@ def test_a_client_that_goes_away_leaves_nothing_behind(tmp_path: Path) -> None:
     tell(tmp_path, story)
 
 
+@pytest.mark.parametrize("stops", [False, True])
+def test_the_count_of_sockets_is_that_of_those_in_their_place_and_comes_back_to_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    """Opened, replaced, signed out, refused and left, and ended by a stop, some of them by two of these at once."""
+    monkeypatch.setattr(socket, "SOCKETS_PER_SESSION", 2)
+
+    async def story(_: Program, desk: Desk, served: Served) -> None:
+        sockets = served.site._sockets
+        one, other = Program(served.site), Program(served.site)
+        await one.starts()
+        await other.starts()
+        first, second, third = phones = [one.signed() for _ in range(3)]
+        for phone in phones:
+            await phone.next("ready")
+        assert await first.closed() == Close.REPLACED
+        await asyncio.wait_for(first.task, 5)
+        assert len(sockets) == 2
+        first.leave()  # of which nobody is there to hear any more
+        async with other.signed() as elsewhere, one.socket("?token=unknown") as refused:
+            await elsewhere.next("ready")
+            assert await refused.closed() == Close.SIGNED_OUT
+            assert len(sockets) == sum(map(len, sockets._of.values())) == 3
+        assert len(sockets) == 2
+        if stops:
+            served.site.end_streams()
+            served.site.end_streams()
+        second.leave()
+        await one.post("/auth/revoke")
+        third.leave()
+        await asyncio.wait_for(asyncio.gather(second.task, third.task), 5)
+        assert (len(sockets), len(desk.listeners), dict(sockets._of)) == (0, 0, {})
+
+    tell(tmp_path, story)
+
+
 def test_a_message_told_twice_is_shown_once(tmp_path: Path) -> None:
     async def story(program: Program, desk: Desk, _: Served) -> None:
         await program.starts()

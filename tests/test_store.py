@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from veilsupport.errors import Duplicate, NotFound, SetupError, StoreError
-from veilsupport.model import Author, DeliveryKind, Progress, Standing
+from veilsupport.model import Author, DeliveryKind, Progress, Request, Standing
 from veilsupport.store import (
     NewCredential,
     NewDelivery,
@@ -623,6 +624,74 @@ def test_message_to_a_burned_visitor_is_refused(tmp_path: Path) -> None:
             await store.add_message(id, message(), minute=1)
         with pytest.raises(NotFound):
             await store.add_session(id, NewSession(b"t" * 32, b"w", None), minute=1)
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_another_message_like_the_last_touches_its_number_only_and_no_index(tmp_path: Path) -> None:
+    """What is written then is one page, and not one for each index besides."""
+
+    async def go() -> None:
+        store = opened(tmp_path)
+        id = await added(store)
+        said: list[str] = []
+        store._writer._db.set_trace_callback(said.append)
+
+        async def touched(new: NewMessage, minute: int) -> list[str]:
+            said.clear()
+            await store.add_message(id, new, minute=minute)
+            (update,) = [each for each in said if each.startswith("UPDATE conversation")]
+            return re.findall(r"(\w+) = ", update.partition("WHERE")[0])
+
+        assert await touched(message(), 1) == ["last_seq"]
+        assert await touched(message(), 1) == ["last_seq"]
+        for new, minute in ((message(), 2), (message(author=Author.ADMIN), 2)):
+            assert {"last_seq", "last_minute", "waiting_minute", "request"} < set(await touched(new, minute))
+        assert await touched(message(author=Author.ADMIN), 2) == ["last_seq"]
+        await store.set_standing(id, Standing.CLOSED, minute=2)
+        assert "standing" in await touched(message(author=Author.ADMIN), 2)
+        claims = replace(message(author=Author.ADMIN), claimed_by=ADA)
+        assert "owner" in await touched(claims, 2)
+        assert await touched(claims, 2) == ["last_seq"]
+        store.close()
+
+    asyncio.run(go())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(Author), st.integers(0, 1), st.sampled_from([None, ADA, BERT]), st.booleans()),
+        max_size=15,
+    )
+)
+@example([(Author.VISITOR, 0, None, False), (Author.ADMIN, 0, None, False), (Author.VISITOR, 0, None, True)])
+def test_a_conversations_row_is_what_its_messages_make_it(
+    tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[Author, int, bytes | None, bool]]
+) -> None:
+    """Whatever of it a message changes, against a plain dict; (who, minutes later, for whom it is claimed, closed)."""
+
+    async def go() -> None:
+        store = opened(tmp_path_factory.mktemp("row"))
+        id = await added(store)
+        row: dict[str, object] = {"last_seq": 1, "last_minute": 1, "standing": Standing.OPEN, "owner": None}
+        row |= {"waiting_minute": 1, "request": Request.NEW}
+        minute = 1
+        for seq, (author, later, claimed_by, closed) in enumerate(plan, start=2):
+            minute += later
+            if closed:
+                await store.set_standing(id, Standing.CLOSED, minute=minute)
+                row["waiting_minute"] = None
+            await store.add_message(id, replace(message(author=author), claimed_by=claimed_by), minute=minute)
+            row |= {"last_seq": seq, "last_minute": minute, "owner": row["owner"] or claimed_by}
+            if author is Author.ADMIN:
+                row |= {"waiting_minute": None, "request": Request.ACCEPTED}
+            elif author is Author.VISITOR and row["waiting_minute"] is None:
+                row["waiting_minute"] = minute
+            found = store.conversation(id)
+            assert found is not None
+            assert {name: getattr(found, name) for name in row} == row
         store.close()
 
     asyncio.run(go())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.browser import Browser, Served, answers, bodies, tell
 from tests.desks import ADA, hand_over, intake
@@ -14,7 +17,7 @@ from veilsupport.desk import Desk
 from veilsupport.model import Event, Progress, Progressed
 from veilsupport.web import live
 from veilsupport.web.look import PROGRESS_WORDS
-from veilsupport.web.windows import PER_CIRCUIT, Windows
+from veilsupport.web.windows import PER_CIRCUIT, Window, Windows
 
 
 def test_an_answer_appears_in_the_open_view(tmp_path: Path) -> None:
@@ -229,6 +232,21 @@ def test_when_the_server_stops_views_end_and_none_opens(tmp_path: Path) -> None:
     tell(tmp_path, story)
 
 
+def test_a_view_that_has_to_end_while_its_heartbeat_waits_to_be_sent_waits_for_nothing_more(tmp_path: Path) -> None:
+    """The server gives it a second, and the next heartbeat is fifteen away."""
+
+    async def story(browser: Browser, _: Desk, served: Served) -> None:
+        await browser.start("one")
+
+        async def meanwhile(sent: int) -> None:
+            if sent == 2:  # head and messages are out
+                served.site.end_streams()
+
+        await browser.stream(before_send=meanwhile).end()
+
+    tell(tmp_path, story)
+
+
 def test_opening_views_without_end_is_slowed_down(tmp_path: Path) -> None:
     async def story(browser: Browser, _: Desk, __: Served) -> None:
         await browser.start("one")
@@ -277,6 +295,34 @@ def test_there_are_so_many_live_views_and_no_more_and_who_has_one_keeps_a_place(
             assert served.site.streams == 1
 
     tell(tmp_path, story)
+
+
+@given(st.lists(st.tuples(st.sampled_from("oocxe"), st.integers(0, 9), st.integers(0, 3)), max_size=60), st.booleans())
+def test_the_count_of_live_views_is_that_of_those_in_their_place_and_comes_back_to_none(
+    plan: list[tuple[str, int, int]], stops: bool
+) -> None:
+    """Whatever opens, is replaced, is closed once or twice, or is ended meanwhile."""
+    windows = Windows()
+    opened: list[Window] = []
+    for act, which, name in plan:
+        session, circuit = bytes([which % 3]), (None, "circ-1", "circ-2")[which % 3]
+        match act:
+            case "o":
+                opened.append(windows.open(session, str(name), circuit))
+            case "c" if opened:
+                windows.close(opened[which % len(opened)])  # also one that has long ended, or was closed
+            case "x":
+                windows.end_session(session)
+            case "e" if stops:
+                windows.end_all()
+        places = [each for siblings in windows._open.values() for each in siblings]
+        assert len(windows) == len(places)
+        assert windows._by_circuit == Counter(each.circuit for each in places if each.circuit)
+    if stops:
+        windows.end_all()
+    for window in opened:
+        windows.close(window)
+    assert (len(windows), windows._by_circuit, windows._open) == (0, Counter(), {})
 
 
 def test_one_circuit_cannot_take_all_live_views() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import socket as sockets
 import struct
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -344,12 +346,12 @@ class Pipe(asyncio.Transport):
         pass
 
 
-async def piped(onion: Onion) -> wire.SocketProtocol:
+async def piped(onion: Onion, pipe: Pipe | None = None) -> wire.SocketProtocol:
     """A connection whose handshake is done, by itself."""
     config = server._config(onion.served.site, behind_tor=True)
     config.load()
     connection = wire.SocketProtocol(config=config, server_state=ServerState(), app_state={})
-    connection.connection_made(Pipe({"peername": ("circ-0000003a", 80)}))
+    connection.connection_made(pipe or Pipe({"peername": ("circ-0000003a", 80)}))
     connection.data_received(HANDSHAKE.replace(b"Host:", b"host:"))  # as the HTTP parser passes it on
     while not connection.handshake_complete:
         await asyncio.sleep(0)
@@ -414,6 +416,82 @@ def test_whoever_waits_to_send_while_the_connection_fails_is_told_that_the_clien
         await asyncio.gather(*connection.tasks)
 
     tell(tmp_path, story)
+
+
+class Reads(Pipe):
+    """Tells whether it is to be read from, and how often that was changed."""
+
+    def __init__(self, extra: dict[str, Any]) -> None:
+        super().__init__(extra)
+        self._reads = True
+        self.changes = 0
+
+    def is_reading(self) -> bool:
+        return self._reads
+
+    def pause_reading(self) -> None:
+        self.changes += self._reads
+        self._reads = False
+
+    def resume_reading(self) -> None:
+        self.changes += not self._reads
+        self._reads = True
+
+
+def test_no_more_is_read_while_three_messages_wait_and_reading_goes_on_once_they_are_taken(tmp_path: Path) -> None:
+    async def story(onion: Onion) -> None:
+        reads = Reads({"peername": ("circ-0000003a", 80)})
+        connection = await piped(onion, reads)
+        ping = frame(b'{"type": "ping"}')
+        connection.data_received(frame(json.dumps({"type": "auth", "token": onion.token}).encode()) + ping)
+        assert reads.is_reading()  # two may wait, without two system calls for each
+        connection.data_received(ping)
+        assert not reads.is_reading()
+        while not reads.is_reading():
+            await asyncio.sleep(0)
+        assert connection.queue.empty()
+        connection.data_received(ping)
+        assert (reads.is_reading(), reads.changes) == (True, 2)
+        connection.data_received(ping * 20)
+        assert not reads.is_reading()
+        while not reads.is_reading():
+            await asyncio.sleep(0)
+        connection.connection_lost(None)
+        await asyncio.gather(*connection.tasks)
+
+    tell(tmp_path, story)
+
+
+def test_after_our_close_frame_we_go_on_reading_although_messages_wait(tmp_path: Path) -> None:
+    """What is unread when the connection ends makes the kernel reset it, and the client may lose our close frame."""
+
+    async def story(onion: Onion) -> None:
+        reads = Reads({"peername": ("circ-0000003a", 80)})
+        connection = await piped(onion, reads)
+        connection.data_received(frame(b"{}") * 3 + frame(b"\xff") + frame(b"{}"))
+        assert reads.is_reading()
+        connection.connection_lost(None)
+        await asyncio.gather(*connection.tasks)
+
+    tell(tmp_path, story)
+
+
+def test_fifty_messages_in_one_piece_are_all_acked_in_their_order_and_those_behind_them_too(tmp_path: Path) -> None:
+    def said(numbers: range) -> bytes:
+        each = ({"type": "message", "content": f"number {number}", "id": f"c{number}"} for number in numbers)
+        return b"".join(frame(json.dumps(message).encode()) for message in each)
+
+    async def story(onion: Onion) -> None:
+        onion.desk.sites = FREELY
+        reader, writer = await onion.raw_signed()
+        for numbers in (range(50), range(50, 60)):  # the second piece is read once the first one was taken
+            writer.write(said(numbers))
+            heard = [json.loads((await read_frame(reader))[1]) for _ in numbers]
+            assert [(each["type"], each["id"]) for each in heard] == [("ack", f"c{number}") for number in numbers]
+            assert [each["seq"] for each in heard] == [number + 1 for number in numbers]
+        writer.close()
+
+    tell(tmp_path, story, limits=Limits(()))
 
 
 def test_ten_thousand_frames_at_once_close_and_lose_nothing_acked(tmp_path: Path) -> None:
@@ -600,6 +678,26 @@ def test_stop_says_going_away_and_takes_less_than_two_seconds(tmp_path: Path) ->
         return asyncio.get_running_loop().time() - began
 
     assert asyncio.run(run()) < 2
+
+
+def test_what_framed_a_connection_goes_with_it_and_waits_for_no_look_for_garbage(tmp_path: Path) -> None:
+    """We look seldom, and at what has lived for an hour hardly ever."""
+
+    async def story(onion: Onion) -> None:
+        connection = await piped(onion)
+        connection.data_received(frame(b"")[:1])  # and the rest of it never comes
+        framing = weakref.ref(connection.conn)
+        connection.connection_lost(None)
+        await asyncio.gather(*connection.tasks)
+        del connection
+        gc.disable()
+        try:
+            while framing() is not None:  # what ran last lets go of it in the next turns of the loop
+                await asyncio.sleep(0)
+        finally:
+            gc.enable()
+
+    tell(tmp_path, story)
 
 
 def test_no_log_holds_a_path_or_a_token(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from veilsupport.errors import Duplicate, StoreError
+from veilsupport.store import checkpoints
 from veilsupport.store.writer import Db, Writer
 
 
@@ -96,5 +98,26 @@ def test_what_nobody_expected_is_told_to_all_who_wait_and_to_whoever_comes_later
         await asyncio.to_thread(writer.join)
         with pytest.raises(RuntimeError, match="thread has ended"):
             await writer.write(kept)
+
+    at_a_writer(tmp_path, story)
+
+
+def test_a_long_log_that_another_program_holds_is_not_waited_for_at_every_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup may read for minutes. Each attempt waits a quarter of a second for it."""
+    monkeypatch.setattr(checkpoints, "LOG_MAX_BYTES", 0)
+    tried: list[str] = []
+
+    async def story(writer: Writer) -> None:
+        writer._db.set_trace_callback(tried.append)
+        with contextlib.closing(sqlite3.connect(tmp_path / "database", isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM setting").fetchall()
+            writer._scrub_at = None
+            writer.start()
+            for _ in range(4):
+                await writer.write(lambda db: db.execute("INSERT OR REPLACE INTO setting VALUES ('kept', x'01')"))
+            assert [each for each in tried if "TRUNCATE" in each] == ["PRAGMA wal_checkpoint(TRUNCATE)"]
 
     at_a_writer(tmp_path, story)

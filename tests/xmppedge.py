@@ -64,6 +64,9 @@ class StubLine:
     def ask_for_acknowledgement(self) -> None:
         self.requests += 1
 
+    async def settled(self) -> None:
+        """The server has had all that was posted."""
+
     def acknowledge(self, asked: Asked) -> None:
         self.acknowledged.append(asked.handled)
 

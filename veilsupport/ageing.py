@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import Final
 
-from veilsupport import log
+from veilsupport import garbage, log
 from veilsupport.desk import Desk
 from veilsupport.directory import DataDirectory
 from veilsupport.errors import StoreError
@@ -47,6 +47,7 @@ class Ageing:
             if self._steadiness.is_believed:
                 with contextlib.suppress(StoreError):  # a full disk: the next hour
                     await self._desk.expire(time.time())
+            garbage.look()
             await asyncio.sleep(_EXPIRE_SECONDS)
 
     def _note(self) -> None:

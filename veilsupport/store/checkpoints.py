@@ -32,7 +32,10 @@ class Checkpoints(threading.Thread):
 
     def look(self) -> bool:
         """Whether the log has become so long that nobody may write before it is emptied."""
-        length = self._log.stat().st_size
+        try:
+            length = self._log.stat().st_size
+        except OSError:  # gone by somebody's hand, or a failing disk: SQLite will say so where it matters
+            return False
         if length > WORTH_BYTES:
             self._wanted.set()
         return length > LOG_MAX_BYTES

@@ -114,8 +114,8 @@ def _of_each_line(ask: Ask, wanted: Wanted, limit: int) -> list[Due]:
         if wanted.is_for(first)
         for head in ([first] if wanted.is_time(first) else _behind(ask, wanted, first, 1))
     ]
-    lines = list(dict.fromkeys(head.line for head in sorted(heads)))[:limit]
-    heads = [head for head in heads if head.line in set(lines)]
+    lines = set(list(dict.fromkeys(head.line for head in sorted(heads)))[:limit])
+    heads = [head for head in heads if head.line in lines]
     more = limit - len(lines)
     return heads + [due for head in heads if more for due in _behind(ask, wanted, head, more)]
 

@@ -121,7 +121,7 @@ class Writer(threading.Thread):
             began = time.perf_counter()
             self.keeps = self._commit(work)
             self.on_commit(len(work), time.perf_counter() - began, self.keeps)
-            if self._checkpoints.look():
+            if self._checkpoints.look() and self._scrub_at is None:  # else it is emptied in some seconds anyway
                 self._scrub_at = time.monotonic()
         # Only who was promised that nothing is left waits for that, too: on a slow disk it takes several syncs.
         self._resolve([item for item in work if item.scrub_within != SCRUB_NOW])

@@ -171,6 +171,7 @@ class View:
             if loop.time() >= beat_at:
                 beat_at = loop.time() + HEARTBEAT_SECONDS
                 await self._write(self._heartbeat())
+                continue  # It may have waited for a slow reader, and whoever ended the view meanwhile woke nobody.
             # Not until the next event: the end would tell of one that writes nothing.
             event = await listener.next(max(0.0, min(beat_at, end_at) - loop.time()))
             if event is not None:

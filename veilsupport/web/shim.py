@@ -127,6 +127,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop_header_timer()
         self._stop_drain_timer()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn leaves it, and so us, after a reset
 
     def _expect_headers(self) -> None:
         if self._header_timer is None:

@@ -108,7 +108,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             super().send_receive_event_to_app()
         except InvalidState:  # It is not UTF-8, and the client's close frame, right behind it, is answered already.
             self.handle_parser_exception()
-        if self.queue.qsize() > _AHEAD_MESSAGES:
+        if self.queue.qsize() > _AHEAD_MESSAGES and not self.close_sent:  # Then all that comes is read, and dropped.
             self.transport.pause_reading()
 
     def handle_ping(self) -> None:
@@ -170,6 +170,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_drain_timer()
         super().connection_lost(exc)
+        self.conn.parser.close()  # They refer to each other, and would stay until somebody looks for garbage.
 
     def _stop_drain_timer(self) -> None:
         if self._drain_timer is not None:

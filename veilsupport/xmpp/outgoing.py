@@ -215,9 +215,15 @@ class Outgoing:
         """Without XEP-0198."""
         try:
             await self._line.settled()
-            await self.acknowledged(stanza_ids)
         except Unavailable:
             self._line.cut(signals.SILENT)  # the next session reconciles
+            return
+        while True:
+            try:
+                await self.acknowledged(stanza_ids)
+                return
+            except StoreError:
+                await asyncio.sleep(_DISK_PAUSE_SECONDS)
 
     def _look_for_lost_rooms(self) -> None:
         if self.rooms is None or not self.ready.is_set():
@@ -246,12 +252,17 @@ class Outgoing:
         reflected: Mapping[str, str] = MappingProxyType({}),
         arrived: Collection[tuple[str, Admin]] = (),
     ) -> None:
-        """Both of these, and what the admins' devices have, in one transaction."""
+        """Both of these, and what the admins' devices have, in one transaction.
+
+        StoreError: the same is to be reported again.
+        """
+        now = self._now()
         self._taken.update(each for each in acknowledged if each in self._in_rooms and each not in reflected)
         taken = [each for each in acknowledged if each in self._flying and each not in self._in_rooms]
-        self._landed([*taken, *reflected])
+        self._landed(reflected, at=now)
         if taken or reflected or arrived:
             await self._desk.deliveries_came(acknowledged=taken, in_rooms=reflected, arrived=arrived)
+        self._landed(taken, at=now)  # not before, because what is not under way is not taken
         if taken or reflected:
             self._desk.wake.set()  # there is room in the window
 
@@ -322,10 +333,9 @@ class Outgoing:
         self._in_rooms.pop(stanza_id, None)
         self._taken.discard(stanza_id)
 
-    def _landed(self, stanza_ids: Collection[str]) -> None:
-        now = self._now()
+    def _landed(self, stanza_ids: Collection[str], *, at: float) -> None:
         for stanza_id in stanza_ids:
-            self._flying.arrived(stanza_id, at=now)
+            self._flying.arrived(stanza_id, at=at)
             self._drop(stanza_id)
 
 
