@@ -46,7 +46,7 @@ class Line:
         """RuntimeError: it was refused."""
         answer = self.ask(method, path, body)
         if answer.status >= 300:
-            raise RuntimeError(f"{method} {path}: {answer.status}")
+            raise RuntimeError(f"{method} {path}: {answer.status} {answer.body[:200]!r}")
         return answer
 
     def __enter__(self) -> Self:

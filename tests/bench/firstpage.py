@@ -24,7 +24,7 @@ from tests.bench.asking import Line
 from tests.bench.figures import Figures, Scale, alone
 from tests.bench.product import Product
 
-_FIRST_PAGE_MAX_BYTES: Final = 10 * 1024
+_FIRST_PAGE_MAX_BYTES: Final = 10_000
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: (\d+)\r\n")
 _ROUNDS_MAX: Final = 6
 # As Tor Browser asks.

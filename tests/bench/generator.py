@@ -2,8 +2,8 @@
 
     python -m tests.bench.generator        a job of JSON on each line of stdin, its outcome on a line of stdout
 
-    open       {"dialect", "host", "port" or "socket", "accounts": […], "devices", "at_once", "path", "after"}: connect
-               and sign in; `after` is a sequence number to resume from
+    open       {"dialect", "host", "port" or "socket", "accounts": […], "devices": how many of each, or "only": which,
+               "at_once", "path", "after"}: connect and sign in; `after` is a sequence number to resume from
     closed     {"seconds", "bytes", "senders"}: each sender says the next as soon as the one before is accepted
     paced      {"seconds", "bytes", "per_second", "senders"}: so many a second, whatever happens; timed from when it
                was due
@@ -11,8 +11,9 @@
     close      {"abrupt", "pause"}: let go of all connections, without a word when abrupt; and wait so many seconds
 
 Every outcome of `closed`, `paced` and `watch` has `said`, `accepted`, `seen`: pairs of a message's number and an
-instant (seconds of CLOCK_MONOTONIC, which is one clock for all processes), `lost`: connections that ended, and `busy`:
-which part of its core this process used meanwhile. A generator that is busier than 0.9 is the bottleneck itself.
+instant (seconds of CLOCK_MONOTONIC, which is one clock for all processes), `lost`: connections that ended, `busy`:
+which part of its core this process used meanwhile, and `core_busy`: which part of it everybody did, the admins' server
+and phone among them. A generator on a core that is busier than 0.9 is the bottleneck itself.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any, Final
 import uvloop
 
 from tests.bench.dialects import DIALECTS, Link
+from tests.bench.processes import LOAD_CORE, core_ticks
 from tests.bench.xmpplink import XmppLink
 
 _DRAIN_SECONDS: Final = 5.0  # after the last message is said, for what is still under way
@@ -80,7 +82,7 @@ class Load:
         failed: list[str] = []
         devices = job.get("only", range(job.get("devices", 1)))
 
-        async def connect(account: Any, device: int) -> None:
+        async def connect(account: Any, device: int) -> Link | None:
             async with gate:
                 began = time.monotonic()
                 link = make(self, account, device, job)
@@ -89,18 +91,17 @@ class Load:
                         await link.connect()
                 except (OSError, EOFError, TimeoutError) as error:
                     failed.append(f"{type(error).__name__}: {error}")
-                    return
+                    return None
                 took.append(time.monotonic() - began)
-                self.links.append(link)
-                if device == 0:
-                    self._senders.append(link)
+                return link
 
         began = time.monotonic()
-        async with asyncio.TaskGroup() as tasks:
-            for account in job["accounts"]:
-                for device in devices:
-                    tasks.create_task(connect(account, device))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(connect(account, each)) for account in job["accounts"] for each in devices]
         seconds = time.monotonic() - began
+        links = [link for task in tasks if (link := task.result()) is not None]
+        self.links += links
+        self._senders += [link for link in links if link.device == 0]  # in the order of the accounts
         gc.collect()
         gc.freeze()
         return {"seconds": seconds, "each": took, "failed": failed}
@@ -148,9 +149,10 @@ class Load:
             outcome: dict[str, Any] = await getattr(self, job["job"])(job)
             return outcome
         self._forget()
-        cpu, began = time.process_time(), time.monotonic()
+        cpu, began, (core_busy, core_all) = time.process_time(), time.monotonic(), core_ticks(LOAD_CORE)
         await getattr(self, job["job"])(job)
         busy = (time.process_time() - cpu) / (time.monotonic() - began)
+        core_busy_then, core_all_then = core_ticks(LOAD_CORE)
         await self._drain()
         return {
             "began": began,
@@ -160,6 +162,7 @@ class Load:
             "seen": self._seen,
             "lost": self._lost,
             "busy": busy,
+            "core_busy": (core_busy_then - core_busy) / max(1, core_all_then - core_all),
         }
 
     async def _drain(self) -> None:

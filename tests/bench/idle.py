@@ -31,21 +31,22 @@ def _held(dialect: str, many: int, seconds: float) -> Figures:
         tokens = product.accounts(many)
         with Generator() as generator:
             # What the first few bring along, templates for one, is none of the thousandth's.
-            generator.do("open", dialect=dialect, host="127.0.0.1", port=product.port, accounts=tokens[:20])
+            generator.open(dialect=dialect, port=product.port, accounts=tokens[:20])
             generator.do("close")
             time.sleep(_SETTLE_SECONDS)
             before = product.child.usage()
-            opened = generator.do("open", dialect=dialect, host="127.0.0.1", port=product.port, accounts=tokens)
+            generator.open(dialect=dialect, port=product.port, accounts=tokens)
             time.sleep(_SETTLE_SECONDS)
             begun = product.child.usage()
             watched = generator.do("watch", seconds=seconds)
-            return _figures(many, before, begun, product.child.usage(), len(opened["failed"]) + watched["lost"])
+            if watched["lost"]:
+                raise RuntimeError(f"{watched['lost']} were lost while they waited")
+            return _figures(many, before, begun, product.child.usage())
 
 
-def _figures(many: int, before: Usage, begun: Usage, ended: Usage, lost: int) -> Figures:
+def _figures(many: int, before: Usage, begun: Usage, ended: Usage) -> Figures:
     return {
         "many": many,
-        "lost": lost,
         "each_kib": (begun.memory_bytes - before.memory_bytes) / 1024 / many,
         "each_at_the_end_kib": (ended.memory_bytes - before.memory_bytes) / 1024 / many,
         "server_mib": ended.memory_bytes / 1024 / 1024,

@@ -80,9 +80,10 @@ def _rush(product: Product, many: int, rest_seconds: float) -> Figures:
         seconds = time.monotonic() - began
         rushes = {"page": page.take(), "ping": ping.take()}
         extra = memory.end()
+    if refused := [answer.body for answer in answers if answer.status != 200]:
+        raise RuntimeError(f"{len(refused)} of {many} were refused: {refused[0]!r}")
     rest, rush = ({name: percentile(each, 0.99) for name, each in lags.items()} for lags in (rests, rushes))
     return {
-        "refused": sum(answer.status != 200 for answer in answers),
         "seconds": seconds,
         "each_p50_seconds": percentile([answer.seconds for answer in answers], 0.5),
         "each_p99_seconds": percentile([answer.seconds for answer in answers], 0.99),

@@ -20,6 +20,21 @@ LOAD_CORE: Final = 1  # the generator's, and that of an XMPP server that only pl
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
+def pinned(core: int) -> list[str]:
+    """The words before a command on that core; the process becomes the command itself.
+
+    It ends with us, however we end: a server left over would spoil whatever is measured next on its core.
+    """
+    return ["setpriv", "--pdeathsig", "TERM", "taskset", "--cpu-list", str(core)]
+
+
+def core_ticks(core: int) -> tuple[int, int]:
+    """(in which it was busy, all) since the machine started."""
+    lines = Path("/proc/stat").read_text().split("\n")
+    ticks = [int(each) for line in lines if line.startswith(f"cpu{core} ") for each in line.split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)  # idle, and waiting for a disk
+
+
 class Pinned:
     """One child on one core, with its standard input and output as text."""
 
@@ -28,8 +43,7 @@ class Pinned:
     ) -> None:
         with Path(errors or os.devnull).open("ab") as log:
             self.process = subprocess.Popen(
-                # Ends with us, however we end: a server left over would spoil whatever is measured next on its core.
-                ["setpriv", "--pdeathsig", "TERM", "taskset", "--cpu-list", str(core), *command],
+                [*pinned(core), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -39,7 +53,7 @@ class Pinned:
 
     @property
     def pid(self) -> int:
-        return self.process.pid  # taskset(1) becomes the command itself
+        return self.process.pid
 
     def usage(self) -> Usage:
         return Usage.of(self.pid)
@@ -106,6 +120,13 @@ class Generator(Pinned):
     def do(self, job: str, **settings: Any) -> Any:
         self.tell(json.dumps({"job": job, **settings}))
         return json.loads(self.line())
+
+    def open(self, *, dialect: str, port: int, accounts: Sequence[Any], **settings: Any) -> Any:
+        """All of them on loopback. RuntimeError: one did not come in; else figures would be those of fewer."""
+        opened = self.do("open", dialect=dialect, host="127.0.0.1", port=port, accounts=accounts, **settings)
+        if opened["failed"]:
+            raise RuntimeError(f"{dialect}: {len(opened['failed'])} did not come in: {opened['failed'][0]}")
+        return opened
 
 
 def wait_for_http(port: int, *, path: str = "/", process: subprocess.Popen[str] | None = None) -> float:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.bench.processes import LOAD_CORE, SERVER_CORE, Pinned, wait_for_http
+from tests.bench.asking import Line
+from tests.bench.processes import LOAD_CORE, SERVER_CORE, Pinned, pinned, wait_for_http
 from tests.live.prosody import Prosody
 from tests.ports import free_port
 
@@ -47,8 +45,6 @@ class Product:
         self.child = self._start()
 
     def _set_up(self, server: Prosody, form: str) -> None:
-        assert server._process is not None
-        os.sched_setaffinity(server._process.pid, {LOAD_CORE})
         xmpp = f'[xmpp]\njid = "{server.jid("desk")}"\nform = "{form}"\n'
         (self.data / "veilsupport.toml").write_text(_SETTINGS + xmpp)
         words = [
@@ -62,8 +58,12 @@ class Product:
     def _start(self) -> Pinned:
         command = [sys.executable, *self._module, "run", "--data", str(self.data), "--no-tor", "--port", str(self.port)]
         child = Pinned(command, core=SERVER_CORE, env=self._env, errors=self._errors)
-        child.process.stdin.close()  # type: ignore[union-attr]
-        self.ready_at = wait_for_http(self.port, process=child.process)
+        try:
+            self.ready_at = wait_for_http(self.port, process=child.process)
+        except BaseException as error:
+            child.stop()
+            error.add_note(f"The product said: {self._errors.read_text()[-2000:]}")
+            raise
         return child
 
     @property
@@ -72,31 +72,12 @@ class Product:
 
     def accounts(self, many: int) -> list[str]:
         """Tokens of so many new visitors."""
-        return list(self._accounts(many))
-
-    def _accounts(self, many: int) -> Iterator[str]:
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        link.connect()
-        link.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # head and body go apart: 40 ms for each else
-        for _ in range(many):
-            link.request("POST", "/api/v1/auth/anonymous", b"{}", {"Content-Type": "application/json"})
-            answer = link.getresponse()
-            told = json.loads(answer.read())
-            if answer.status != 201:
-                raise RuntimeError(f"no account: {answer.status} {told}")
-            yield str(told["token"])
-        link.close()
+        with Line(self.port) as line:
+            told = [line.must("POST", "/api/v1/auth/anonymous", {}).json for _ in range(many)]
+        return [str(each["token"]) for each in told]
 
     def stop(self) -> None:
-        process = self.child.process
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
-        assert process.stdout is not None
-        process.stdout.close()
+        self.child.stop()
 
     def restart(self) -> None:
         """After `stop`: the same program on the same data."""
@@ -109,6 +90,11 @@ class Product:
         self.stop()
 
 
-def admins_server() -> Prosody:
-    """Prosody with the desk's account and one admin's, to be started; on the generator's core, as it only plays."""
-    return Prosody(accounts={"desk": PASSWORD, "admin": PASSWORD})
+class AdminsServer(Prosody):
+    """Prosody with the desk's account and one admin's; on the generator's core, as it only plays."""
+
+    def __init__(self) -> None:
+        super().__init__(accounts={"desk": PASSWORD, "admin": PASSWORD})
+
+    def _command(self) -> list[str]:
+        return [*pinned(LOAD_CORE), *super()._command()]

@@ -3,8 +3,9 @@ they ship.
 
     python -m tests.bench.rush [--quick]
 
-Half of them over REST, the other half over a WebSocket, where up to ten may be under way at once. RuntimeError: a
-message was refused, or stands in its conversation not exactly once and in its place.
+Half of them over REST, the other half over a WebSocket, where up to ten may be under way at once. On loopback nobody
+has a circuit, so the limits of a circuit are not asked; all others are. RuntimeError: a message was refused, or stands
+in its conversation not exactly once and in its place.
 """
 
 from __future__ import annotations

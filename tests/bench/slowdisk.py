@@ -50,7 +50,7 @@ def _on(data: Path, env: Mapping[str, str], scale: Scale) -> Figures:
         told: Figures = {"one_message_ms": _one_message(product.port, tokens[-1])}
         generator = open_.enter_context(Generator())
         probe = open_.enter_context(Probe(product.port, "ping", tokens[-1], per_second=100))
-        generator.do("open", dialect="desk", host="127.0.0.1", port=product.port, accounts=tokens[:-1])
+        generator.open(dialect="desk", port=product.port, accounts=tokens[:-1])
         probe.take()
         time.sleep(scale.rest_seconds)
         told |= {"lag_at_rest_p99_ms": percentile(probe.take(), 0.99)}
@@ -66,13 +66,15 @@ def _on(data: Path, env: Mapping[str, str], scale: Scale) -> Figures:
 def _figures(done: dict[str, Any], lags: list[float]) -> Figures:
     said = dict(done["said"])
     waits = [(at - said[number]) * 1000 for number, at in done["accepted"]]
+    if done["lost"] or len(waits) < len(said):
+        raise RuntimeError(f"{len(said) - len(waits)} messages were not accepted, {done['lost']} connections lost")
     in_time = sum(at <= done["began"] + done["seconds"] for _, at in done["accepted"])
     return {
         "messages_per_second": in_time / done["seconds"],
         **spread(waits, "accepted", "ms"),
         **spread(lags, "lag", "ms"),
-        "generator_busy_percent": 100 * done["busy"],
-        "lost": done["lost"] + len(said) - len(waits),
+        "generator_busy": done["busy"],
+        "load_core_busy": done["core_busy"],
     }
 
 

@@ -19,6 +19,7 @@ import nacl.bindings
 from tests.bench.dialects import DIALECTS, Http, Link
 from tests.bench.peers import accounts
 from tests.bench.peers.servers import REFERENCES, Echo, Reference
+from tests.bench.surroundings import prepare
 
 _ACCOUNTS: Final = 10
 _MESSAGES: Final = 100
@@ -140,6 +141,7 @@ def check(kind: type[Reference]) -> None:
 
 
 def main() -> None:
+    prepare()
     names = sys.argv[1:]
     for kind in REFERENCES:
         if not names or kind.name in names:

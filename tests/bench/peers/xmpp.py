@@ -25,7 +25,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
-from tests.bench.processes import SERVER_CORE, Generator
+from tests.bench.processes import SERVER_CORE, Generator, pinned
+from tests.bench.surroundings import prepare
 from tests.live.ejabberd import Ejabberd
 from tests.live.prosody import Prosody
 from tests.live.xmppserver import XmppServer
@@ -56,7 +57,7 @@ class Relay(XmppServer):
     @property
     def pid(self) -> int:
         assert self._process is not None, "it does not run"
-        return self._process.pid  # taskset(1) becomes the server itself
+        return self._process.pid
 
     @property
     def file(self) -> Path:
@@ -79,7 +80,7 @@ class Relay(XmppServer):
         raise NotImplementedError
 
     def _command(self) -> list[str]:
-        return ["taskset", "--cpu-list", str(SERVER_CORE), *super()._command()]
+        return [*pinned(SERVER_CORE), *super()._command()]
 
 
 class ProsodyRelay(Relay, Prosody):
@@ -148,6 +149,7 @@ def _check(server: Relay, *, archives: bool) -> None:
 
 
 def main() -> None:
+    prepare()
     for make in (ProsodyRelay, EjabberdRelay):
         _check(make(archive="sqlite"), archives=True)
         _check(make(archive=None), archives=False)
