@@ -21,7 +21,7 @@ from starlette.responses import RedirectResponse, Response
 from veilsupport import resources
 from veilsupport.errors import VisitorError
 from veilsupport.model import Author, Conversation, Message, MessageState, Progress, Site, Standing
-from veilsupport.web import accent, scripts
+from veilsupport.web import accent, scripts, shapes
 
 _FIXED_POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'self'; "
 
@@ -59,16 +59,13 @@ def _shrunk(css: str) -> str:
     return tight.replace(": ", ":")  # in declarations and media queries; no selector and no string of ours has it
 
 
+@functools.lru_cache(maxsize=256)
 def _at(minute: int, today: int) -> str:
     """A time of day in UTC, with its date unless that is today. Nobody's time zone is known here."""
     moment = datetime.fromtimestamp(minute * 60, UTC)
     if minute // 1440 == today:
         return f"{moment:%H:%M} UTC"
     return f"{moment.day} {moment:%b %Y, %H:%M} UTC"
-
-
-def _iso(minute: int) -> str:
-    return f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%dT%H:%MZ}"
 
 
 def _css(text: str) -> str:
@@ -91,7 +88,7 @@ def _templates(root: str, css: str, css_path: str) -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    templates.filters.update(at=_at, iso=_iso, css=_css)
+    templates.filters.update(at=_at, iso=shapes.at, css=_css)
     templates.globals.update(
         root=root,
         inline=False,
