@@ -122,15 +122,22 @@ class Limits:
 
         A refusal takes nothing, so trying again too early does not lengthen the wait.
         """
-        concerned = [(row, self._key(row, whose)) for row in self._rows[act] if self._applies(row, whose)]
-        counted = [(row, key, self._tokens(row, key, now)) for row, key in concerned]
-        wait = max(((1 - tokens) / row.per_second for row, _, tokens in counted if tokens < 1), default=0.0)
+        counted: list[tuple[tuple[Row, object], float]] = []
+        wait = 0.0
+        for row in self._rows[act]:
+            if row.by is not By.OVERALL and row.by not in whose:
+                continue
+            key = (row, whose.get(row.by))
+            tokens = self._tokens(row, key, now)
+            counted.append((key, tokens))
+            if tokens < 1:
+                wait = max(wait, (1 - tokens) / row.per_second)
         if wait > 0:
-            for row, _, tokens in counted:
+            for (row, _), tokens in counted:
                 if tokens < 1:
                     self.on_hit(row)
             return wait
-        for _, key, tokens in counted:
+        for key, tokens in counted:
             self._buckets[key] = (tokens - 1, now)
         if len(self._buckets) >= self._sweep_at:
             self.forget_idle(now=now)
@@ -143,18 +150,11 @@ class Limits:
             del self._buckets[key]
         self._sweep_at = max(1024, 2 * len(self._buckets))
 
-    @staticmethod
-    def _applies(row: Row, whose: Mapping[By, object]) -> bool:
-        return row.by is By.OVERALL or row.by in whose
-
-    @staticmethod
-    def _key(row: Row, whose: Mapping[By, object]) -> tuple[Row, object]:
-        return row, whose.get(row.by)
-
     def _tokens(self, row: Row, key: tuple[Row, object], now: float) -> float:
-        if key not in self._buckets:
+        known = self._buckets.get(key)
+        if known is None:
             return row.burst
-        tokens, at = self._buckets[key]
+        tokens, at = known
         if now < at:  # The clock was set back: that gives nothing and takes nothing, and it counts from here on.
             self._buckets[key] = (tokens, now)
         return min(row.burst, tokens + max(0.0, now - at) * row.per_second)

@@ -14,7 +14,7 @@ from typing import Final
 
 WORTH_BYTES: Final = 4 << 20  # of the log: a shorter one can wait
 LOG_MAX_BYTES: Final = 64 << 20  # nonstop writes keep a passive checkpoint from coming to the log's end
-_PAUSE_SECONDS: Final = 0.2  # a page that was written a hundred times meanwhile is copied once
+_PAUSE_SECONDS: Final = 0.5  # a page that was written a hundred times meanwhile is copied once
 
 
 class Checkpoints(threading.Thread):

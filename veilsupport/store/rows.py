@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, Final
 
 from veilsupport.errors import Duplicate, NotFound
@@ -46,18 +45,25 @@ WAITING: Final = (
     " coalesce((SELECT max(a.seq) FROM message a WHERE a.conversation = conversation.id AND a.author = 'admin'), 0)"
 )
 _RANK: Final = "CASE state WHEN 'acked' THEN 1 WHEN 'arrived' THEN 2 WHEN 'read' THEN 3 ELSE 0 END"
+# Looked up for every row: four times as quick as asking the enumeration.
+_STANDINGS: Final = {each.value: each for each in Standing}
+_REQUESTS: Final = {each.value: each for each in Request}
+_AUTHORS: Final = {each.value: each for each in Author}
+_PROGRESS: Final = {each.value: each for each in Progress}
+_STATES: Final = {each.value: each for each in MessageState}
 _STATE_OF: Final = {Progress.HANDED_OVER: "acked", Progress.ON_DEVICE: "arrived", Progress.READ: "read"}
 
 
 def as_conversation(row: Any) -> Conversation:
     id, alias, standing, last_seq, last_minute, site, read_seq, owner, waiting, request, alike = row[:11]
     return Conversation(
-        id, alias, Standing(standing), last_seq, last_minute, site, read_seq, owner, waiting, Request(request), alike
+        *(id, alias, _STANDINGS[standing], last_seq, last_minute, site, read_seq, owner, waiting),
+        *(_REQUESTS[request], alike),
     )
 
 
 def as_message(row: Any) -> StoredMessage:
-    return StoredMessage(row[0], Author(row[1]), Progress(row[2]), row[3], row[4], MessageState(row[5]))
+    return StoredMessage(row[0], _AUTHORS[row[1]], _PROGRESS[row[2]], row[3], row[4], _STATES[row[5]])
 
 
 def as_delivery(row: Any) -> StoredDelivery:
@@ -144,15 +150,10 @@ def add_message(db: Db, visitor: bytes, new: NewMessage, minute: int, aliases: I
     waiting = _waiting(before, new.author, minute)
     claimed = before.owner is None and new.claimed_by is not None
     request = _request(before, new)
-    after = replace(
-        before,
-        standing=standing,
-        last_seq=seq,
-        last_minute=minute,
-        owner=before.owner or new.claimed_by,
-        waiting_minute=waiting,
-        request=request,
-        alike=before.alike if request is before.request else None,
+    alike = before.alike if request is before.request else None
+    after = Conversation(
+        *(before.id, before.alias, standing, seq, minute, before.site, before.read_seq),
+        *(before.owner or new.claimed_by, waiting, request, alike),
     )
     _update(db, before, after)
     # The plain values: sqlite3 asks all its adapters about whatever is not exactly a str or an int.

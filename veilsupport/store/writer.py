@@ -65,7 +65,7 @@ class Writer(threading.Thread):
         self._checkpoints = Checkpoints(path)
         self.residue = Residue(path)
         self.residue.begin()  # what a killed process, or a version that knew nothing of this, left in the file
-        self._queue: queue.Queue[_Write | None] = queue.Queue(WAITING_MAX)
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()  # bounded by `write`
         self.on_commit: Callable[[int, float, bool], None] = lambda writes, seconds, kept: None  # on this thread
         self.keeps = True  # whether the disk took the latest transaction
         self._is_closing = False
@@ -81,10 +81,9 @@ class Writer(threading.Thread):
         item = _Write(work, scrub_within, loop, loop.create_future())
         if self._is_closing:
             raise StoreError("The store is closed.")
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
-            raise StoreError("Too many writes are waiting.") from None
+        if self._queue.qsize() >= WAITING_MAX:
+            raise StoreError("Too many writes are waiting.")
+        self._queue.put(item)
         if self._has_ended:  # after the put, so that none is left waiting for ever
             raise RuntimeError("the store's thread has ended")  # a bug: nothing is kept any more, so the process ends
         result: T = await item.done
