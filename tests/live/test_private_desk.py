@@ -79,6 +79,7 @@ async def comes_and_goes(net: PrivateTorNetwork, tmp_path: Path, appliance: Appl
     assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
     veilsupport(data, "onion", "client", "remove", "bob", "--yes")
     appliance.wait_until("for everybody", reachable_for(0))
+    net.new_identity()  # Who asked in vain before is not let ask the same directories again for a quarter of an hour.
     await until_fetched(everybody, onion)
 
 
