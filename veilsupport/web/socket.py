@@ -46,7 +46,7 @@ From you:
     ping        for browsers, which cannot send a ping of the WebSocket's own
 
 Limits: messages as over REST; frames of any kind 100 at once and ten a second, beyond which the socket closes;
-ten sockets for one session, of which the oldest gives way. We ping every 30 seconds, and give up after 30 more.
+ten sockets for one session, of which the oldest gives way. We ping every 40 seconds, and give up after 30 more.
 A reader so slow that 256 events wait is closed, and resumes. Each end has its close code (`frames.CLOSES`).
 
 Knows ASGI and the desk. What happens below (sizes, pings, half-open connections, floods) is in `wire`.

@@ -26,7 +26,7 @@ from websockets.server import ServerProtocol
 from veilsupport.inbox import Inbox
 from veilsupport.web.frames import FRAME_MAX_BYTES, Close
 
-PING_SECONDS: Final = 30.0  # with ten thousand open, a quicker one takes more than 2 % of a core
+PING_SECONDS: Final = 40.0  # with ten thousand open, a quicker one takes more than 2 % of a core
 PONG_SECONDS: Final = 30.0
 FRAMES_PER_SECOND: Final = 10
 FRAMES_BURST: Final = 100
