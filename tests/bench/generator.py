@@ -22,13 +22,12 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import json
-import sys
 import time
 from typing import Any, Final
 
 import uvloop
 
+from tests.bench import jobs
 from tests.bench.dialects import DIALECTS, Link
 from tests.bench.processes import LOAD_CORE, core_ticks
 from tests.bench.xmpplink import XmppLink
@@ -174,12 +173,8 @@ class Load:
 
 
 async def main() -> None:
-    loop = asyncio.get_running_loop()
-    load = Load()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        print(json.dumps(await load.do(json.loads(line))), flush=True)
+    await jobs.serve(Load().do)
 
 
 if __name__ == "__main__":
-    gc.set_threshold(100_000, 50, 100)
     uvloop.run(main())

@@ -16,14 +16,12 @@ answers receipts and follows invitations. It is made with slixmpp, and takes abo
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
-import json
 import re
-import sys
 import time
 from typing import Any, Final
 
+from tests.bench import jobs
 from tests.live.phone import Phone
 
 _LINE: Final = re.compile(r"(?:\[(?P<alias>[a-z]+-[0-9]+)\] )?c(?P<number>\d+)\. ")
@@ -102,12 +100,8 @@ class Load:
 
 
 async def main() -> None:
-    loop = asyncio.get_running_loop()
-    load = Load()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        print(json.dumps(await load.do(json.loads(line))), flush=True)
+    await jobs.serve(Load().do)
 
 
 if __name__ == "__main__":
-    gc.set_threshold(100_000, 50, 100)
     asyncio.run(main())
