@@ -303,7 +303,7 @@ def test_what_the_room_has_is_known_by_the_id_of_its_archive(tmp_path: Path) -> 
         await say(store, one, "s1", to=ROOM)
         await say(store, other, "s2", to=ROOM)
         await store.mark_sent(["s1", "s2"], minute=2)
-        moved = [await store.mark_archived("s1", b"archive-1"), await store.mark_archived("s2", b"archive-1")]
+        moved = [await store.mark_come(archived={each: b"archive-1"}) for each in ("s1", "s2")]
         assert [(step.conversation, step.progress) for steps in moved for step in steps] == [
             (one, Progress.HANDED_OVER),
             (other, Progress.HANDED_OVER),
@@ -313,7 +313,7 @@ def test_what_the_room_has_is_known_by_the_id_of_its_archive(tmp_path: Path) -> 
         assert store.stanza_archived_as(other, b"archive-1", "") == "s2"  # each room counts for itself
         assert store.stanza_archived_as(one, b"archive-2", "") is None
         assert store.stanza_archived_as(one, b"archive-2", "s1") == "s1"
-        assert await store.mark_archived("s1", b"archive-1") == []
+        assert await store.mark_come(archived={"s1": b"archive-1"}) == []
         until_scrubbed(store)
         for file in tmp_path.iterdir():
             assert b"sealed s1" not in file.read_bytes(), file

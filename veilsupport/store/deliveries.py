@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 from veilsupport.model import DeliveryKind, Progress
@@ -128,25 +129,23 @@ class Deliveries:
 
     async def mark_acked(self, stanza_ids: Collection[str]) -> list[Moved]:
         """The server has them: their sealed bodies go, and so do whole notices and retractions."""
+        return await self.mark_come(acked=stanza_ids)
 
-        def work(db: Db) -> list[Moved]:
-            return rows.advance(db, rows.to_advance(db, stanza_ids), Progress.HANDED_OVER)
-
-        return await self._write(work, scrub_within=SCRUB_SOON)
-
-    async def mark_archived(self, stanza_id: str, archived_as: bytes) -> list[Moved]:
-        """The room has it, under that (hashed) id of its archive; otherwise as `mark_acked`."""
-
-        def work(db: Db) -> list[Moved]:
-            db.execute("UPDATE delivery SET archived_as = ? WHERE stanza_id = ?", (archived_as, stanza_id))
-            return rows.advance(db, rows.to_advance(db, [stanza_id]), Progress.HANDED_OVER)
-
-        return await self._write(work, scrub_within=SCRUB_SOON)
+    async def mark_arrived(self, stanza_id: str, admin: bytes) -> list[Moved]:
+        """That admin's device has it."""
+        return await self.mark_come(arrived=[(stanza_id, admin)])
 
     async def mark_come(
-        self, *, acked: Collection[str], archived: Mapping[str, bytes], arrived: Collection[tuple[str, bytes]]
+        self,
+        *,
+        acked: Collection[str] = (),
+        archived: Mapping[str, bytes] = MappingProxyType({}),
+        arrived: Collection[tuple[str, bytes]] = (),
     ) -> list[Moved]:
-        """`mark_acked`, `mark_archived` and `mark_arrived` (each by its admin) in one transaction."""
+        """`mark_acked` and `mark_arrived` (each by its admin) for many.
+
+        `archived`: rooms have these, under that (hashed) id of their archives; otherwise as acknowledged.
+        """
 
         def work(db: Db) -> list[Moved]:
             sql = "UPDATE delivery SET archived_as = ? WHERE stanza_id = ?"
@@ -155,12 +154,6 @@ class Deliveries:
             for stanza_id, admin in arrived:
                 moved += rows.advance(db, rows.to_advance(db, [stanza_id], admin), Progress.ON_DEVICE)
             return moved
-
-        return await self._write(work, scrub_within=SCRUB_SOON)
-
-    async def mark_arrived(self, stanza_id: str, admin: bytes) -> list[Moved]:
-        def work(db: Db) -> list[Moved]:
-            return rows.advance(db, rows.to_advance(db, [stanza_id], admin), Progress.ON_DEVICE)
 
         return await self._write(work, scrub_within=SCRUB_SOON)
 
