@@ -56,7 +56,7 @@ ALLOWED = {
     "app": CORE
     | LEAVES
     | {"ageing", "alarms", "breaker", "bundle", "controlsocket", "crypto", "desk", "directory", "doctor", "observing"}
-    | {"garbage", "onions", "people", "pressure", "store", "tor", "web", "xmpp"},
+    | {"onions", "people", "pressure", "store", "tor", "web", "xmpp"},
     "cli": CORE
     | LEAVES
     | {"app", "bundle", "controlsocket", "crypto", "desk", "directory", "doctor", "hardening", "machine", "moving"}

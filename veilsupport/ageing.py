@@ -40,7 +40,8 @@ class Ageing:
         return step
 
     async def run(self) -> None:
-        """Until it is cancelled: a first sweep may take minutes."""
+        """Until it is cancelled: a first sweep may take minutes. To be started last, when all that stays is made."""
+        garbage.look_seldom()
         while True:
             self.look_at_clock()
             self._note()

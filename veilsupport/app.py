@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from veilsupport import bundle, config, controlsocket, garbage, log, onions, people, pressure, web
+from veilsupport import bundle, config, controlsocket, log, onions, people, pressure, web
 from veilsupport.ageing import Ageing
 from veilsupport.alarms import Alarms, Readings
 from veilsupport.breaker import Breaker
@@ -139,7 +139,6 @@ class Appliance:
         tasks.create_task(self._look_around())
         tasks.create_task(self._watch_pressure())
         self._expiry = tasks.create_task(self._ageing.run())
-        garbage.look_seldom()
 
     async def _live_behind_tor(self) -> None:
         """tor's whole life, and then the web server's end."""

@@ -100,6 +100,18 @@ def is_active(device: DeviceInformation) -> bool:
     return dict(device.active).get(NAMESPACE, False)
 
 
+async def check_identity(entries: Entries, bundle: BundleImpl) -> None:
+    """Trust is an identity key's, so a new one of a known device must earn its own. IdentityChanged: it is one."""
+    key = f"/devices/{bundle.bare_jid}/{bundle.device_id}/identity_key"
+    storage = EntryStorage(entries)
+    known = (await storage.load_bytes(key)).maybe(None)
+    if known in (None, bundle.identity_key):
+        return
+    await storage.store_bytes(key, bundle.identity_key)
+    await storage.delete(f"/{NAMESPACE}/{bundle.bare_jid}/{bundle.device_id}/double_ratchet")
+    raise IdentityChanged
+
+
 def fingerprint(device: DeviceInformation) -> str:
     return "".join(SessionManager.format_identity_key(device.identity_key))
 

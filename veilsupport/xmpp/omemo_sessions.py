@@ -44,6 +44,7 @@ from veilsupport.xmpp.omemo_library import (
     Backend,
     EntryStorage,
     IdentityChanged,
+    check_identity,
     fingerprint,
     is_active,
     is_pinned,
@@ -390,19 +391,8 @@ class Sessions(SessionManager):
             self._bundleless.add(key)
             raise BundleNotFound
         del self._ask_bundle_at[key]
-        await self._check_identity(bundle)
+        await check_identity(self._entries, bundle)
         return bundle
-
-    async def _check_identity(self, bundle: BundleImpl) -> None:
-        """Trust is an identity key's, so a new one under a known device id must earn its own."""
-        key = f"/devices/{bundle.bare_jid}/{bundle.device_id}/identity_key"
-        storage = EntryStorage(self._entries)
-        known = (await storage.load_bytes(key)).maybe(None)
-        if known in (None, bundle.identity_key):
-            return
-        await storage.store_bytes(key, bundle.identity_key)
-        await storage.delete(f"/{NAMESPACE}/{bundle.bare_jid}/{bundle.device_id}/double_ratchet")
-        raise IdentityChanged
 
     async def _send_message(self, message: Message, bare_jid: str) -> None:  # type: ignore[override]
         """Keys without words: the answer to a key exchange, a turn of the ratchet, a new session."""
